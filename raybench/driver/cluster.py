@@ -1,0 +1,146 @@
+"""Which cluster it is, what it has, and whether its nodes can work together."""
+
+import importlib
+import importlib.util
+import logging
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raybench import __version__
+from raybench.errors import ClusterError
+from raybench.plan.demands import Machine, Slot
+
+PROBE_TIMEOUT_S = 120.0
+NAMESPACE = "raybench"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A connected cluster."""
+
+    words: str
+    """Which one, in words: the first line that is printed."""
+    private: bool
+    """True: started by this process for itself."""
+
+
+def connect(address: str, num_private_cpus: int) -> Cluster:
+    """Join a cluster: `local` = a private one, `auto` = the one that is there, else a private one, or HOST:PORT.
+
+    `num_private_cpus`: CPUs that a private cluster must at least declare. Raises ClusterError.
+    """
+    if address.startswith("ray://"):
+        raise ClusterError(
+            "ray:// clients are not supported: a lost connection would lose the run. Submit the run to the cluster "
+            "instead: ray job submit --address http://HEAD:8265 -- python -m raybench run CONFIG --out /abs/folder"
+        )
+    if address == "local" or (address == "auto" and not _cluster_is_there()):
+        return _private(num_private_cpus)
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address}: {error}. Check the address, or use --address local."
+        ) from error
+    return Cluster(f"Ray cluster at {ray.get_runtime_context().gcs_address} (Ray {ray.__version__})", private=False)
+
+
+def _cluster_is_there() -> bool:
+    if os.environ.get("RAY_ADDRESS"):
+        return True
+    session = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
+    return session.exists()
+
+
+def _private(num_cpus: int) -> Cluster:
+    # Only for the cluster that nobody but this process can reach: otherwise the first `ray.init` of a user would write
+    # a token file that later `ray start` calls of the same user stumble over.
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    cpus = max(os.cpu_count() or 1, num_cpus)
+    try:
+        ray.init(
+            address="local", num_cpus=cpus, include_dashboard=False, namespace=NAMESPACE, log_to_driver=False,
+            logging_level=logging.ERROR,
+        )  # fmt: skip
+    except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
+        raise ClusterError(f"cannot start a private Ray cluster on this machine: {error}") from error
+    return Cluster(f"private Ray cluster on this machine (Ray {ray.__version__}, {cpus} CPU slots)", private=True)
+
+
+def disconnect() -> None:
+    """Leave the cluster; a private one ends."""
+    ray.shutdown()
+
+
+def machines() -> tuple[Machine, ...]:
+    """Machines that are alive now, in a stable order."""
+    found = [node for node in ray.nodes() if node["Alive"]]
+    return tuple(_machine(node) for node in sorted(found, key=lambda n: (n["NodeManagerAddress"], n["NodeID"])))
+
+
+def _machine(node: dict[str, Any]) -> Machine:
+    resources: dict[str, float] = node["Resources"]
+    labels: dict[str, str] = node.get("Labels") or {}
+    types = {name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")}
+    if label := labels.get("ray.io/accelerator-type"):
+        types.add(label)
+    return Machine(
+        id=node["NodeID"],
+        address=node["NodeManagerAddress"],
+        num_cpus=resources.get("CPU", 0.0),
+        num_gpus=resources.get("GPU", 0.0),
+        accelerators=tuple(sorted(types)),
+    )
+
+
+def actor_options(slot: Slot) -> dict[str, Any]:
+    """Ray's resource options for the actor of a slot."""
+    if slot.machine is None:
+        return {"num_cpus": slot.num_cpus, "scheduling_strategy": "SPREAD"}
+    strategy = NodeAffinitySchedulingStrategy(slot.machine, soft=False)
+    return {"num_cpus": slot.num_cpus, "num_gpus": slot.num_gpus, "scheduling_strategy": strategy}
+
+
+def check_versions(where: Sequence[Machine]) -> None:
+    """Compare every machine's Python, Ray and raybench with the driver's. Raises ClusterError naming those that differ."""
+
+    def probe() -> tuple[str, str, str | None]:
+        # Pickled by value on purpose: a node without raybench must be able to say so.
+        version = None
+        if importlib.util.find_spec("raybench") is not None:
+            version = importlib.import_module("raybench").__version__
+        return platform.python_version(), ray.__version__, version
+
+    wanted = (platform.python_version(), ray.__version__, __version__)
+    task = ray.remote(num_cpus=0)(probe)
+    asked = [
+        (m, task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(m.id, soft=False)).remote()) for m in where
+    ]
+    wrong: list[str] = []
+    for machine, reference in asked:
+        try:
+            found = ray.get(reference, timeout=PROBE_TIMEOUT_S)
+        except (RayError, TimeoutError) as error:
+            wrong.append(f"  {machine.address}: does not run a task: {str(error).splitlines()[0]}")
+            continue
+        # Python's patch release may differ: pickles do not depend on it.
+        same = [f.rpartition(".")[0] for f in (found[0], wanted[0])]
+        if same[0] != same[1] or found[1:] != wanted[1:]:
+            wrong.append(f"  {machine.address}: Python {found[0]}, Ray {found[1]}, raybench {found[2] or 'missing'}")
+    if wrong:
+        driver = f"  driver: Python {wanted[0]}, Ray {wanted[1]}, raybench {wanted[2]}"
+        raise ClusterError(
+            "\n".join(["these machines cannot work with the driver:", *wrong, driver,
+                       "Install the driver's versions there (setup_commands in cluster.yaml), then run again."])
+        )  # fmt: skip

@@ -1,0 +1,38 @@
+"""The run folder: where it is, and whether it can be written."""
+
+import os
+from pathlib import Path
+
+from raybench.errors import ConfigError, StorageError
+
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the environment of a submitted job's driver."""
+
+
+def in_ray_job() -> bool:
+    """True in a driver that `ray job submit` started."""
+    return JOB_VARIABLE in os.environ
+
+
+def choose(out: str | None, name: str, stamp: str, command: str) -> Path:
+    """The run folder: `out` itself, or `runs/NAME-STAMP`. Raises ConfigError for a folder that a job would lose."""
+    if in_ray_job() and (out is None or not Path(out).is_absolute()):
+        what = "no --out was given" if out is None else f"--out {out} is relative"
+        raise ConfigError(
+            f"{what}, but this is a Ray job: its working folder is a copy that vanishes with the job. Give an absolute "
+            f"folder that outlives it, such as a shared mount: {command} --out /absolute/folder/{name}"
+        )
+    return Path(out) if out is not None else Path("runs") / f"{name}-{stamp}"
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder and try to write into it, before anything is started. Raises StorageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".raybench-probe"
+        probe.write_bytes(b"x" * 4096)
+        probe.unlink()
+    except FileExistsError as error:
+        raise StorageError(f"{folder} is a file, not a folder. Give another --out.") from error
+    except OSError as error:
+        raise StorageError(f"cannot write the run folder {folder}: {error.strerror}. Give another --out.") from error

@@ -1,0 +1,243 @@
+"""One run from plan to ledger: the asyncio loop around the dispatcher.
+
+Invariant: whatever an event says is in the ledger before the dispatcher hears of it, so that a driver that is killed at
+any point finds on `--resume` what it had acted on.
+"""
+
+import asyncio
+import platform
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from raybench import __version__
+from raybench.config.read import digest
+from raybench.config.schema import RunConfig
+from raybench.driver.cluster import Cluster, check_versions, connect, disconnect, machines
+from raybench.driver.fleet import Fleet, Occurrence
+from raybench.driver.screen import Screen
+from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, PlanError
+from raybench.ledger.bodies import Decision, PlanBody, RunBody
+from raybench.ledger.journal import Journal
+from raybench.ledger.view import RunView, fold
+from raybench.plan.demands import assign, demands, num_cpu_slots
+from raybench.plan.dispatch import Dispatcher
+from raybench.plan.events import Drain, RunUnit, SampleDone, UnitDone, UnitFailed
+from raybench.plan.keys import plan_digest
+from raybench.records import EvalUnit, Failure, LedgerRecord, PerfMeasurement, Plan, prompt_hash
+
+SIGNAL_EXITS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the command line asks for."""
+
+    config: RunConfig
+    plan: Plan
+    folder: Path
+    run_id: str
+    resume: bool
+    address: str
+    hold: bool
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the session ended, beside what the ledger says."""
+
+    signal_exit: int | None
+    """130 or 143 after a signal; None otherwise."""
+
+
+def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[str], None]) -> Outcome:
+    """Do what is missing of the plan. Raises ClusterError, LedgerError, StorageError, PlanError.
+
+    `screen_of(num_units, num_done)` makes the screen, `say` prints a line before it is up.
+    """
+    journal, view = _open(order)
+    try:
+        missing = [unit for unit in order.plan.units if view is None or unit.key not in view.done]
+        if not missing and not order.hold:
+            say("everything in the plan is done already")
+            return Outcome(None)
+        wanted = demands(order.config)
+        cluster = connect(order.address, num_cpu_slots(wanted))
+        try:
+            say(cluster.words)
+            there = machines()
+            slots = assign(wanted, there)
+            if not cluster.private:
+                check_versions(there)
+            if journal is None:
+                journal = Journal.create(order.folder)
+            _begin(journal, order, cluster, view)
+            known = view.nodes if view else {}
+            fleet = Fleet(order.run_id, order.config, slots, _answer_key(order.plan), len(known))
+            dispatcher = Dispatcher(
+                order.plan.units, {i: slot.targets for i, slot in enumerate(slots)}, hold=order.hold,
+                done=view.done if view else (), done_samples=view.samples if view else (),
+                attempts=view.attempts if view else {},
+            )  # fmt: skip
+            num_done = len(order.plan.units) - len(missing)
+            with screen_of(len(order.plan.units), num_done) as screen:
+                return asyncio.run(_Loop(dispatcher, fleet, journal, screen, order.hold).run(len(slots)))
+        finally:
+            disconnect()
+    finally:
+        if journal is not None:
+            journal.close()
+
+
+def _open(order: Order) -> tuple[Journal | None, RunView | None]:
+    """The journal and what it holds; a new run's journal is made once the cluster is known to suffice."""
+    if not order.resume:
+        return None, None
+    journal, records = Journal.resume(order.folder)
+    try:
+        view = fold(records)
+        _same_plan(view, order.plan)
+        _close_open_attempts(journal, records)
+    except BaseException:
+        journal.close()
+        raise
+    return journal, view
+
+
+def _same_plan(view: RunView, plan: Plan) -> None:
+    if view.plan is None or view.plan.digest == plan_digest(plan):
+        return
+    old, new = set(view.units), {unit.key for unit in plan.units}
+    gone, added = len(old - new), len(new - old)
+    targets = sorted({view.units[key].target for key in old - new} | {u.target for u in plan.units if u.key not in old})
+    raise PlanError(
+        f"the configuration plans other work than the run folder holds: {gone} of its {len(old)} units are gone and "
+        f"{added} are new (targets {', '.join(targets)}). Resume with the configuration that it was started with, or "
+        "start a new run with another --out."
+    )
+
+
+def _close_open_attempts(journal: Journal, records: tuple[LedgerRecord, ...]) -> None:
+    """End attempts that a killed driver left open, so that every (key, attempt) ends once."""
+    started = {(r.key, r.attempt): r for r in records if r.kind == "unit_started"}
+    for record in records:
+        if record.kind in ("unit_done", "unit_failed"):
+            started.pop((record.key, record.attempt), None)
+    failure = Failure(cause="stopped", message="the driver ended while it ran")
+    for (key, attempt), record in started.items():
+        journal.append("unit_failed", failure, key=key, attempt=attempt, node=record.node, launch=record.launch)
+
+
+def _begin(journal: Journal, order: Order, cluster: Cluster, view: RunView | None) -> None:
+    body = RunBody(
+        run_id=order.run_id,
+        session=0 if view is None else len(view.sessions),
+        config=order.config,
+        config_digest=digest(order.config),
+        raybench_version=__version__,
+        ray_version=ray.__version__,
+        python_version=platform.python_version(),
+        cluster=cluster.words,
+        command=order.command,
+    )
+    journal.append("run", body)
+    if view is None or view.plan is None:
+        journal.append("plan", PlanBody(digest=plan_digest(order.plan), plan=order.plan))
+
+
+def _answer_key(plan: Plan) -> Mapping[str, str]:
+    return {
+        prompt_hash(sample.messages): sample.gold
+        for unit in plan.units
+        if isinstance(unit, EvalUnit)
+        for sample in unit.samples
+    }
+
+
+class _Loop:
+    """Occurrences in, ledger records and actions out, until the dispatcher has nothing left."""
+
+    def __init__(self, dispatcher: Dispatcher, fleet: Fleet, journal: Journal, screen: Screen, hold: bool) -> None:
+        self._dispatcher = dispatcher
+        self._fleet = fleet
+        self._journal = journal
+        self._screen = screen
+        self._hold = hold
+        self._signal: int | None = None
+        self._released = asyncio.Event()
+
+    async def run(self, num_slots: int) -> Outcome:
+        """Run to the end and stop everything; returns how it ended."""
+        loop = asyncio.get_running_loop()
+        for number in SIGNAL_EXITS:
+            # After ray.init, which puts handlers of its own in place.
+            loop.add_signal_handler(number, self._interrupt, number)
+        try:
+            for slot in range(num_slots):
+                self._fleet.make_node(slot)
+            while not self._dispatcher.finished:
+                self._take(await self._fleet.occurrences.get())
+                while not self._fleet.occurrences.empty():
+                    self._take(self._fleet.occurrences.get_nowait())
+            if self._hold and self._signal is None:
+                await self._wait_for_release()
+            what = "interrupted" if self._signal else "end"
+            counts = {name: float(number) for name, number in self._dispatcher.counts().items()}
+            self._journal.append("decision", Decision(what=what, reason=f"exit {self._signal or 0}", numbers=counts))
+        finally:
+            await self._fleet.close()
+        return Outcome(self._signal)
+
+    def _take(self, occurrence: Occurrence) -> None:
+        if occurrence.bug is not None:
+            raise occurrence.bug
+        event = occurrence.event
+        if isinstance(event, UnitDone | UnitFailed) and not self._dispatcher.is_current(
+            event.node, event.key, event.attempt
+        ):
+            return
+        if isinstance(event, SampleDone) and not self._dispatcher.needs_sample(event.key):
+            return
+        self._write(occurrence)
+        if occurrence.line:
+            self._screen.line(occurrence.line)
+        if event is None:
+            return
+        for action in self._dispatcher.handle(event):
+            if isinstance(action, RunUnit):
+                body = {"target": action.unit.target, "kind": action.unit.kind}
+                start = self._fleet.start_of(action.node)
+                self._journal.append(
+                    "unit_started", body, key=action.unit.key, attempt=action.attempt, node=action.node, launch=start
+                )
+            self._fleet.do(action)
+        if not isinstance(event, SampleDone):
+            self._screen.counts(self._dispatcher.counts())
+
+    def _write(self, occurrence: Occurrence) -> None:
+        for entry in occurrence.entries:
+            body = entry.body
+            if entry.rows is not None and entry.key is not None and isinstance(body, PerfMeasurement):
+                body = body.model_copy(update={"rows_sha256": self._journal.write_rows(entry.key, entry.rows)})
+            self._journal.append(
+                entry.kind, body, key=entry.key, attempt=entry.attempt, node=occurrence.node, launch=occurrence.start
+            )
+
+    def _interrupt(self, number: signal.Signals) -> None:
+        if self._signal is None:
+            self._screen.line(f"{number.name}: ending; everything measured is kept")
+        self._signal = SIGNAL_EXITS[number]
+        self._released.set()
+        self._fleet.cancel()
+        self._fleet.occurrences.put_nowait(Occurrence(Drain(number.name)))
+
+    async def _wait_for_release(self) -> None:
+        for start, url, pid in await self._fleet.addresses():
+            self._screen.line(f"holding {start}: {url} pid {pid}")
+        self._screen.line("holding the servers for other tools; Ctrl-C ends them")
+        await self._released.wait()
+        self._signal = None

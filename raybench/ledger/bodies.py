@@ -1,0 +1,49 @@
+"""Bodies of ledger records that need the configuration; all others are in `raybench.records`."""
+
+from raybench.config.schema import RunConfig
+from raybench.records import Plan, Record
+
+
+class RunBody(Record):
+    """First record of every session on a run folder (one at the start, one at each `--resume`)."""
+
+    run_id: str
+    """Id of the run, the same over all its sessions."""
+    session: int
+    """Number of the session, from 0; a resume adds one."""
+    config: RunConfig
+    """The resolved configuration."""
+    config_digest: str
+    """Hash of the resolved configuration."""
+    raybench_version: str
+    """Version of the driver."""
+    ray_version: str
+    """Ray of the driver."""
+    python_version: str
+    """Python of the driver."""
+    cluster: str
+    """Which cluster it is, in words, as printed on the first line."""
+    command: tuple[str, ...]
+    """Command line that reproduces the run, paths cut to their last part."""
+
+
+class PlanBody(Record):
+    """The plan, written once."""
+
+    digest: str
+    """Hash of units and rules."""
+    plan: Plan
+    """Units and rules."""
+
+
+class Decision(Record):
+    """Something the dispatcher or the driver decided or learned, kept as the oracle of what happened."""
+
+    what: str
+    """start_engine, stop_engine, engine_start_failed, node_lost, requeue, give_up, interrupted, end ..."""
+    target: str | None = None
+    """Target that it is about."""
+    reason: str
+    """Why, in words."""
+    numbers: dict[str, float] = {}
+    """Numbers that decided."""

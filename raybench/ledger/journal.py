@@ -1,0 +1,185 @@
+"""Append, read and repair `ledger.jsonl`, the only format on disk that counts.
+
+Invariant: one writer (held by a lock on the file), one record a line, `seq` without a hole. A line that was torn by the
+death of the writer is cut off when the ledger is opened for appending and skipped when it is only read; anything else
+that does not fit is refused, because a ledger that is half understood is worse than none.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from raybench.errors import LedgerError, StorageError
+from raybench.records import LEDGER_VERSION, Kind, LedgerRecord
+
+LEDGER = "ledger.jsonl"
+REQUESTS = "requests"
+
+
+class Journal:
+    """The writer. Owns the file and its lock until `close`."""
+
+    def __init__(
+        self, folder: Path, records: tuple[LedgerRecord, ...], descriptor: int, now: Callable[[], float]
+    ) -> None:
+        self.folder = folder
+        self._descriptor = descriptor
+        self._next_seq = len(records)
+        self._now = now
+
+    @classmethod
+    def create(cls, folder: Path, now: Callable[[], float] = time.time) -> "Journal":
+        """Start a new ledger in `folder` (made if missing). Raises StorageError; LedgerError if one is there."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / REQUESTS).mkdir(exist_ok=True)
+            descriptor = os.open(folder / LEDGER, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        except FileExistsError as error:
+            if (folder / LEDGER).exists():
+                raise LedgerError(
+                    f"{folder} already holds a ledger. Finish it with --resume {folder}, or give another --out."
+                ) from error
+            raise StorageError(f"cannot make the run folder {folder}: {error}. Give another --out.") from error
+        except OSError as error:
+            raise StorageError(f"cannot make the run folder {folder}: {error.strerror}. Give another --out.") from error
+        _lock(descriptor, folder)
+        return cls(folder, (), descriptor, now)
+
+    @classmethod
+    def resume(cls, folder: Path, now: Callable[[], float] = time.time) -> tuple["Journal", tuple[LedgerRecord, ...]]:
+        """Open an existing ledger for appending, cutting a torn last line off. Raises LedgerError, StorageError."""
+        path = ledger_path(folder)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}.") from error
+        _lock(descriptor, folder)
+        data = path.read_bytes()
+        records, num_whole_bytes = parse(data, path)
+        if num_whole_bytes < len(data):
+            os.ftruncate(descriptor, num_whole_bytes)
+            os.fsync(descriptor)
+        return cls(folder, records, descriptor, now), records
+
+    def append(
+        self, kind: Kind, body: BaseModel | Mapping[str, JsonValue], *, key: str | None = None,
+        attempt: int | None = None, node: str | None = None, launch: str | None = None,
+    ) -> LedgerRecord:  # fmt: skip
+        """Write one record and return it. All kinds but `sample` are on disk before this returns."""
+        content = body.model_dump(mode="json") if isinstance(body, BaseModel) else dict(body)
+        record = LedgerRecord(
+            seq=self._next_seq,
+            t=self._now(),
+            kind=kind,
+            key=key,
+            attempt=attempt,
+            node=node,
+            launch=launch,
+            body=content,
+        )
+        line = record.model_dump_json(exclude_none=True).encode() + b"\n"
+        try:
+            _write_all(self._descriptor, line)
+            if kind != "sample":
+                os.fsync(self._descriptor)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {self.folder / LEDGER}: {error.strerror}. What was written is kept: make room, then "
+                f"finish with --resume {self.folder}"
+            ) from error
+        self._next_seq += 1
+        return record
+
+    def write_rows(self, key: str, data: bytes) -> str:
+        """Write the per-request rows of a unit whole or not at all; returns their SHA-256."""
+        path = self.folder / REQUESTS / f"{key}.parquet"
+        part = path.with_suffix(".part")
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}.") from error
+        return hashlib.sha256(data).hexdigest()
+
+    def close(self) -> None:
+        """Let go of the file and its lock. Idempotent."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def ledger_path(folder: Path) -> Path:
+    """Path of the ledger in a run folder. Raises LedgerError when there is none."""
+    path = folder / LEDGER
+    if not folder.is_dir():
+        raise LedgerError(f"{folder} is no folder. A run folder is what `raybench run` printed as its results.")
+    if not path.is_file():
+        raise LedgerError(f"{folder} holds no {LEDGER}: it is no run folder of raybench.")
+    return path
+
+
+def read(folder: Path) -> tuple[LedgerRecord, ...]:
+    """All whole records of a run folder, in order; a torn last line is left alone. Raises LedgerError."""
+    path = ledger_path(folder)
+    records, _ = parse(path.read_bytes(), path)
+    return records
+
+
+def parse(data: bytes, path: Path) -> tuple[tuple[LedgerRecord, ...], int]:
+    """Records of a ledger's bytes and the number of bytes that they take. Raises LedgerError for anything foreign."""
+    records: list[LedgerRecord] = []
+    position = 0
+    while (end := data.find(b"\n", position)) >= 0:
+        records.append(_record(data[position:end], len(records), path))
+        position = end + 1
+    if not records:
+        raise LedgerError(f"{path} holds no whole record. Start the run anew with another --out.")
+    if records[0].kind != "run":
+        raise LedgerError(f"{path} does not start with a run record: it is not a ledger of raybench.")
+    return tuple(records), position
+
+
+def _record(line: bytes, seq: int, path: Path) -> LedgerRecord:
+    where = f"{path}, line {seq + 1}"
+    try:
+        content: JsonValue = json.loads(line)
+    except ValueError as error:
+        raise LedgerError(
+            f"{where}: not JSON ({error}). The file was changed by something else than raybench."
+        ) from error
+    version = content.get("v") if isinstance(content, dict) else None
+    if not isinstance(version, int):
+        raise LedgerError(f"{where}: no ledger record. The file is not a ledger of raybench.")
+    if version > LEDGER_VERSION:
+        raise LedgerError(
+            f"{where}: ledger version {version}; this raybench reads up to {LEDGER_VERSION}. Update raybench."
+        )
+    try:
+        record = LedgerRecord.model_validate(content)
+    except ValidationError as error:
+        raise LedgerError(f"{where}: damaged record: {error.errors()[0]['msg']}.") from error
+    if record.seq != seq:
+        raise LedgerError(f"{where}: record {record.seq} where {seq} was expected: lines were lost or added.")
+    return record
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise LedgerError(f"{folder} is being written by another raybench. Wait for it, or end it first.") from error

@@ -1,0 +1,163 @@
+"""A ledger, folded: what was planned, what came back, and on what.
+
+Pure. The last `unit_done` of a key counts, the last record of a sample counts; everything else is history.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter
+
+from raybench.config.schema import RunConfig
+from raybench.errors import LedgerError
+from raybench.ledger.bodies import Decision, PlanBody, RunBody
+from raybench.records import (
+    EngineFacts,
+    EvalMeasurement,
+    EvalUnit,
+    Failure,
+    LedgerRecord,
+    Measurement,
+    NodeFacts,
+    PerfMeasurement,
+    PerfUnit,
+    SampleRecord,
+)
+
+_MEASUREMENT: TypeAdapter[PerfMeasurement | EvalMeasurement] = TypeAdapter(Measurement)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The attempt of a unit that counts."""
+
+    unit: PerfUnit | EvalUnit
+    attempt: int
+    node: str
+    """Short name of the node that did it."""
+    start: str
+    """Id of the physical engine start that it ran on: a key of `RunView.engines`."""
+    measurement: PerfMeasurement | EvalMeasurement
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt that did not end well."""
+
+    key: str
+    attempt: int
+    node: str | None
+    start: str | None
+    failure: Failure
+
+
+@dataclass(slots=True)
+class RunView:
+    """Everything that a reader of a ledger needs. Build it with `fold`."""
+
+    run: RunBody
+    """The first session's record."""
+    sessions: list[RunBody] = field(default_factory=list[RunBody])
+    plan: PlanBody | None = None
+    nodes: dict[str, NodeFacts] = field(default_factory=dict[str, NodeFacts])
+    """By short name."""
+    engines: dict[str, EngineFacts] = field(default_factory=dict[str, EngineFacts])
+    """By id of the physical start, in the order of the starts."""
+    done: dict[str, Done] = field(default_factory=dict[str, Done])
+    """By unit key."""
+    failed: list[Failed] = field(default_factory=list[Failed])
+    """Every failed attempt, in order."""
+    attempts: dict[str, int] = field(default_factory=dict[str, int])
+    """Highest attempt number by unit key."""
+    samples: dict[str, SampleRecord] = field(default_factory=dict[str, SampleRecord])
+    """By sample key."""
+    sample_nodes: dict[str, str] = field(default_factory=dict[str, str])
+    """Node that answered, by sample key."""
+    decisions: list[Decision] = field(default_factory=list[Decision])
+    first_t: float = 0.0
+    """Wall clock of the first record, seconds since 1970."""
+    last_t: float = 0.0
+    """Wall clock of the last record."""
+
+    @property
+    def config(self) -> RunConfig:
+        """Configuration of the last session: baselines and prices may change between sessions, keys may not."""
+        return self.sessions[-1].config
+
+    @property
+    def units(self) -> dict[str, PerfUnit | EvalUnit]:
+        """All planned units by key, in plan order; empty when the run ended before its plan was written."""
+        return {} if self.plan is None else {unit.key: unit for unit in self.plan.plan.units}
+
+    def missing_units(self) -> tuple[str, ...]:
+        """Keys of planned units without a result, in plan order."""
+        return tuple(key for key in self.units if key not in self.done)
+
+    def missing_samples(self) -> tuple[str, ...]:
+        """Keys of planned samples without a record, in plan order."""
+        return tuple(
+            sample.key
+            for unit in self.units.values()
+            if isinstance(unit, EvalUnit)
+            for sample in unit.samples
+            if sample.key not in self.samples
+        )
+
+
+def fold(records: Iterable[LedgerRecord]) -> RunView:
+    """Fold a ledger's records. Raises LedgerError when a body does not fit its kind."""
+    view: RunView | None = None
+    for record in records:
+        try:
+            if view is None:
+                first = RunBody.model_validate(record.body)
+                view = RunView(run=first, sessions=[first], first_t=record.t)
+            else:
+                _add(view, record)
+        except ValueError as error:
+            raise LedgerError(
+                f"ledger record {record.seq} ({record.kind}) does not fit this raybench: {error}"
+            ) from error
+        view.last_t = record.t
+    if view is None:
+        raise LedgerError("the ledger is empty")
+    return view
+
+
+def _add(view: RunView, record: LedgerRecord) -> None:
+    match record.kind:
+        case "run":
+            view.sessions.append(RunBody.model_validate(record.body))
+        case "plan":
+            view.plan = PlanBody.model_validate(record.body)
+        case "node":
+            facts = NodeFacts.model_validate(record.body)
+            view.nodes[facts.node] = facts
+        case "engine":
+            engine = EngineFacts.model_validate(record.body)
+            view.engines[engine.start] = engine
+        case "sample":
+            sample = SampleRecord.model_validate(record.body)
+            view.samples[sample.key] = sample
+            view.sample_nodes[sample.key] = record.node or ""
+        case "decision":
+            view.decisions.append(Decision.model_validate(record.body))
+        case "unit_started" | "unit_done" | "unit_failed":
+            _add_unit(view, record)
+        case "calibration":
+            pass
+
+
+def _add_unit(view: RunView, record: LedgerRecord) -> None:
+    if record.key is None or record.attempt is None:
+        raise ValueError("a unit record needs key and attempt")
+    view.attempts[record.key] = max(view.attempts.get(record.key, 0), record.attempt)
+    if record.kind == "unit_failed":
+        failure = Failure.model_validate(record.body)
+        view.failed.append(Failed(record.key, record.attempt, record.node, record.launch, failure))
+    elif record.kind == "unit_done":
+        unit = view.units.get(record.key)
+        if unit is None:
+            raise ValueError(f"unit {record.key} is not in the plan")
+        measurement = _MEASUREMENT.validate_python(record.body)
+        view.done[record.key] = Done(unit, record.attempt, record.node or "", record.launch or "", measurement)

@@ -1,0 +1,1 @@
+"""The node: one machine, its engine, its client process and its telemetry."""

@@ -1,0 +1,86 @@
+"""The thin Ray wrapper of `NodeSession`: long calls become streams, so that progress and samples flow as they come."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray
+
+from raybench.engine.base import Launch, Progress
+from raybench.node.session import NodeSession, NodeSpec, UnitResult
+from raybench.records import EngineFacts, EvalUnit, NodeFacts, PerfUnit, SampleRecord
+
+
+class NodeActor:
+    """One actor on one whole machine. `work` calls come one at a time; `control` calls get through meanwhile."""
+
+    def __init__(self, spec: NodeSpec) -> None:
+        self._session = NodeSession(spec)
+
+    @ray.method(concurrency_group="control")
+    def facts(self) -> NodeFacts:
+        """Facts of the machine."""
+        return self._session.facts()
+
+    @ray.method(concurrency_group="work")
+    def start_engine(self, launch: Launch) -> Iterator[str | EngineFacts]:
+        """Progress lines, then the facts. Raises what the session raises."""
+        return _stream(lambda progress: iter([self._session.start_engine(launch, progress)]))
+
+    @ray.method(concurrency_group="work")
+    def run_unit(self, unit: PerfUnit | EvalUnit, engines_on_host: int) -> Iterator[str | SampleRecord | UnitResult]:
+        """Progress lines and samples as they come, then one UnitResult."""
+        return _stream(lambda progress: self._session.run(unit, engines_on_host, progress))
+
+    @ray.method(concurrency_group="work")
+    def stop_engine(self) -> None:
+        """Stop the engine."""
+        self._session.stop_engine()
+
+    @ray.method(concurrency_group="control")
+    def engine_address(self) -> tuple[str, int | None]:
+        """URL and process id of the running engine."""
+        return self._session.engine_address()
+
+    @ray.method(concurrency_group="control")
+    def cancel(self) -> None:
+        """End the running unit."""
+        self._session.cancel()
+
+    @ray.method(concurrency_group="control")
+    def close(self) -> None:
+        """End everything."""
+        self._session.close()
+
+
+def make_actor(spec: NodeSpec, options: dict[str, Any]) -> Any:
+    """An actor handle; `options` are Ray's resource options. No restarts: a restarted server is a new launch."""
+    # Ray's stubs know no concurrency groups.
+    decorate: Any = ray.remote
+    remote = decorate(concurrency_groups={"work": 1, "control": 2}, max_restarts=0)(NodeActor)
+    return remote.options(**options).remote(spec)
+
+
+def _stream(work: Callable[[Progress], Iterator[Any]]) -> Iterator[Any]:
+    """Run `work` in a thread of its own and yield its progress lines and results in the order in which they come."""
+    results: queue.Queue[tuple[str, Any]] = queue.Queue()
+
+    def body() -> None:
+        try:
+            for item in work(lambda line: results.put(("item", line))):
+                results.put(("item", item))
+            results.put(("end", None))
+        except BaseException as error:  # noqa: BLE001 - carried to the caller and raised there
+            results.put(("error", error))
+
+    thread = threading.Thread(target=body, name="raybench-work", daemon=True)
+    thread.start()
+    while True:
+        kind, value = results.get()
+        if kind == "item":
+            yield value
+        elif kind == "error":
+            raise value
+        else:
+            return

@@ -1,0 +1,1 @@
+"""The plan: what will be done, and who does it next. Pure."""

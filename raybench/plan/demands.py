@@ -1,0 +1,129 @@
+"""What a configuration asks of a cluster, and which machine serves which target. Pure.
+
+Targets on disjoint machines run at once. Where the machines do not suffice for that, targets with the same accelerator
+share them and take turns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raybench.config.schema import RunConfig, engine_of
+from raybench.errors import ClusterError
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One alive machine of the cluster."""
+
+    id: str
+    """Ray's node id."""
+    address: str
+    """Address for messages."""
+    num_cpus: float
+    num_gpus: float
+    accelerators: tuple[str, ...]
+    """Accelerator types, such as H200."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Machines of one kind that one target asks for."""
+
+    target: str
+    accelerator: str
+    nodes: int
+    gpus_per_node: int
+    """0 = a slot on any machine (CPU, simulated and external engines)."""
+    simulated: bool
+    """A simulated engine needs neither GPU nor CPU of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One actor to make: where, and for which targets."""
+
+    machine: str | None
+    """Ray's node id; None = wherever a CPU is free."""
+    accelerator: str
+    num_gpus: int
+    num_cpus: float
+    targets: tuple[str, ...]
+
+
+def demands(config: RunConfig) -> tuple[Demand, ...]:
+    """Demands of every target, in the order of the configuration."""
+    result: list[Demand] = []
+    for target in config.targets:
+        kind = engine_of(config, target).kind
+        gpus = target.gpus_per_node if kind == "sglang" else 0
+        result.append(Demand(target.name, target.accelerator, target.nodes, gpus, kind == "simulated"))
+    return tuple(result)
+
+
+def num_cpu_slots(wanted: Sequence[Demand]) -> int:
+    """CPUs that the GPU-less actors of real engines need."""
+    return sum(d.nodes for d in wanted if d.gpus_per_node == 0 and not d.simulated)
+
+
+def assign(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[Slot, ...]:
+    """One slot for every actor to make. Raises ClusterError with a table of what is missing."""
+    slots: list[Slot] = []
+    missing: list[str] = []
+    groups: dict[tuple[str, int], list[Demand]] = {}
+    for demand in wanted:
+        if demand.gpus_per_node:
+            groups.setdefault((demand.accelerator, demand.gpus_per_node), []).append(demand)
+    taken: set[str] = set()
+    for (accelerator, gpus), group in groups.items():
+        fitting = [m for m in machines if m.id not in taken and m.num_gpus >= gpus and accelerator in m.accelerators]
+        made = _share(group, fitting)
+        if not made:
+            missing.append(_row(group, accelerator, gpus, len(fitting)))
+        taken.update(slot.machine for slot in made if slot.machine)
+        slots.extend(made)
+    free_cpus = sum(m.num_cpus for m in machines)
+    if num_cpu_slots(wanted) > free_cpus:
+        missing.append(f"  CPU slots: {num_cpu_slots(wanted)} asked, {free_cpus:.0f} CPUs in the cluster")
+    if missing:
+        raise ClusterError(_message(missing, machines))
+    for demand in wanted:
+        if not demand.gpus_per_node:
+            cpus = 0.0 if demand.simulated else 1.0
+            slots.extend([Slot(None, demand.accelerator, 0, cpus, (demand.target,))] * demand.nodes)
+    return tuple(slots)
+
+
+def _share(group: Sequence[Demand], fitting: Sequence[Machine]) -> list[Slot]:
+    """Slots of targets that ask for the same kind of machine; empty when even taking turns does not help."""
+    if sum(d.nodes for d in group) <= len(fitting):
+        rest = list(fitting)
+        return [
+            Slot(rest.pop(0).id, d.accelerator, d.gpus_per_node, 1.0, (d.target,))
+            for d in group
+            for _ in range(d.nodes)
+        ]
+    most = max(d.nodes for d in group)
+    if most > len(fitting):
+        return []
+    first = group[0]
+    return [
+        Slot(fitting[i].id, first.accelerator, first.gpus_per_node, 1.0, tuple(d.target for d in group if i < d.nodes))
+        for i in range(most)
+    ]
+
+
+def _row(group: Sequence[Demand], accelerator: str, gpus: int, found: int) -> str:
+    names = ", ".join(d.target for d in group)
+    asked = max(d.nodes for d in group)
+    return f"  {accelerator}: {asked} machine(s) with {gpus} GPU(s) asked (targets {names}), {found} in the cluster"
+
+
+def _message(missing: Sequence[str], machines: Sequence[Machine]) -> str:
+    rows = [
+        f"  {m.address}: {m.num_cpus:.0f} CPU, {m.num_gpus:.0f} GPU, {', '.join(m.accelerators) or 'no accelerator'}"
+        for m in machines
+    ]
+    return "\n".join(
+        ["the cluster cannot meet the demands of the configuration:", *missing, "machines that are there:", *rows,
+         "Add machines (ray up), or lower `nodes` and `gpus_per_node`, or run one target with --target NAME."]
+    )  # fmt: skip

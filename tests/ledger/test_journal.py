@@ -1,0 +1,107 @@
+"""The journal: append, torn lines, foreign files, a second writer, a full disk."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from raybench.errors import LedgerError, StorageError
+from raybench.ledger.journal import LEDGER, Journal, read
+
+
+def started(folder: Path) -> Journal:
+    journal = Journal.create(folder, now=lambda: 1.5)
+    journal.append("run", {"x": 1})
+    return journal
+
+
+def test_what_was_appended_is_read_back_in_order(tmp_path: Path) -> None:
+    journal = started(tmp_path / "r")
+    journal.append("unit_started", {}, key="k", attempt=1, node="n0", launch="n0.0")
+    journal.close()
+    records = read(tmp_path / "r")
+    assert [(r.seq, r.kind, r.key, r.attempt, r.node, r.launch, r.t) for r in records] == [
+        (0, "run", None, None, None, None, 1.5),
+        (1, "unit_started", "k", 1, "n0", "n0.0", 1.5),
+    ]
+
+
+def test_a_torn_last_line_is_skipped_when_read_and_cut_off_when_resumed(tmp_path: Path) -> None:
+    journal = started(tmp_path / "r")
+    journal.append("decision", {"what": "x"})
+    journal.close()
+    path = tmp_path / "r" / LEDGER
+    whole = path.read_bytes()
+    for cut in range(1, len(whole) - whole.index(b"\n")):
+        path.write_bytes(whole[:-cut])
+        assert len(read(tmp_path / "r")) == 1
+        again, records = Journal.resume(tmp_path / "r")
+        assert len(records) == 1
+        again.append("decision", {"what": "y"})
+        again.close()
+        assert [r.seq for r in read(tmp_path / "r")] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "holds no whole record"),
+        (b"hello\n", "line 1: not JSON"),
+        (b"\xff\xfe\n", "line 1: not JSON"),
+        (b"[1]\n", "line 1: no ledger record"),
+        (b'{"v":99,"seq":0,"t":1,"kind":"run","body":{}}\n', "ledger version 99"),
+        (b'{"v":1,"seq":0,"t":1,"kind":"sum","body":{}}\n', "line 1: damaged record"),
+        (b'{"v":1,"seq":0,"t":1,"kind":"plan","body":{}}\n', "does not start with a run record"),
+        (
+            b'{"v":1,"seq":0,"t":1,"kind":"run","body":{}}\n{"v":1,"seq":2,"t":1,"kind":"plan","body":{}}\n',
+            "line 2: record 2 where 1 was expected",
+        ),
+    ],
+)
+def test_anything_foreign_is_refused_with_its_place(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / LEDGER).write_bytes(content)
+    with pytest.raises(LedgerError) as error:
+        read(tmp_path)
+    assert said in error.value.message
+    assert error.value.exit_code == 13
+
+
+def test_a_folder_without_a_ledger_is_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="no run folder of raybench"):
+        read(tmp_path)
+    with pytest.raises(LedgerError, match="is no folder"):
+        read(tmp_path / "missing")
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    journal = started(tmp_path / "r")
+    with pytest.raises(LedgerError, match="written by another raybench"):
+        Journal.resume(tmp_path / "r")
+    journal.close()
+    Journal.resume(tmp_path / "r")[0].close()
+
+
+def test_a_folder_with_a_ledger_is_not_started_anew(tmp_path: Path) -> None:
+    started(tmp_path / "r").close()
+    with pytest.raises(LedgerError, match="--resume"):
+        Journal.create(tmp_path / "r")
+
+
+def test_a_full_disk_keeps_what_was_written(tmp_path: Path) -> None:
+    journal = started(tmp_path / "r")
+    full = os.open("/dev/full", os.O_WRONLY)
+    own, journal._descriptor = journal._descriptor, full  # noqa: SLF001 - stands in for a disk without space
+    with pytest.raises(StorageError, match="No space left on device") as error:
+        journal.append("decision", {"what": "x"})
+    assert error.value.exit_code == 26
+    journal.close()
+    os.close(own)
+    assert len(read(tmp_path / "r")) == 1
+
+
+def test_rows_are_written_whole_with_their_hash(tmp_path: Path) -> None:
+    journal = started(tmp_path / "r")
+    digest = journal.write_rows("k", b"abc")
+    journal.close()
+    assert digest == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sorted(p.name for p in (tmp_path / "r" / "requests").iterdir()) == ["k.parquet"]

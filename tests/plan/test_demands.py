@@ -1,0 +1,45 @@
+"""Which machine serves which target, and what is said when there are too few."""
+
+import pytest
+
+from raybench.errors import ClusterError
+from raybench.plan.demands import Demand, Machine, assign
+
+
+def machine(name: str, accelerator: str, gpus: float = 8) -> Machine:
+    return Machine(name, f"10.0.0.{name[-1]}", 32, gpus, (accelerator,) if accelerator else ())
+
+
+H200 = [machine("a1", "H200"), machine("a2", "H200")]
+B200 = [machine("b1", "B200")]
+
+
+def test_targets_on_disjoint_machines_each_get_their_own() -> None:
+    slots = assign([Demand("h", "H200", 2, 8, False), Demand("b", "B200", 1, 8, False)], H200 + B200)
+    assert [(s.machine, s.targets) for s in slots] == [("a1", ("h",)), ("a2", ("h",)), ("b1", ("b",))]
+
+
+def test_targets_that_need_the_same_machines_share_them() -> None:
+    slots = assign([Demand("tp8", "H200", 2, 8, False), Demand("tp4", "H200", 1, 8, False)], H200)
+    assert [(s.machine, s.targets) for s in slots] == [("a1", ("tp8", "tp4")), ("a2", ("tp8",))]
+
+
+def test_simulated_targets_need_no_machine_and_cpu_targets_need_a_cpu() -> None:
+    slots = assign([Demand("s", "H200", 3, 0, True), Demand("c", "CPU", 1, 0, False)], [machine("m1", "", 0)])
+    assert [(s.machine, s.num_cpus) for s in slots] == [(None, 0.0)] * 3 + [(None, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("demand", "said"),
+    [
+        (Demand("b", "B200", 2, 8, False), "B200: 2 machine(s) with 8 GPU(s) asked (targets b), 1 in the cluster"),
+        (Demand("x", "GB300", 1, 4, False), "GB300: 1 machine(s) with 4 GPU(s) asked (targets x), 0 in the cluster"),
+        (Demand("c", "CPU", 97, 0, False), "CPU slots: 97 asked, 96 CPUs in the cluster"),
+    ],
+)
+def test_what_is_missing_is_told_in_a_table(demand: Demand, said: str) -> None:
+    with pytest.raises(ClusterError) as error:
+        assign([demand], H200 + B200)
+    assert said in error.value.message
+    assert "10.0.0.1: 32 CPU, 8 GPU, H200" in error.value.message
+    assert error.value.exit_code == 20
