@@ -113,7 +113,7 @@ def actor_options(slot: Slot) -> dict[str, Any]:
 
 
 def check_versions(where: Sequence[Machine]) -> None:
-    """Compare every machine's Python, Ray and raybench with the driver's. Raises ClusterError naming those that differ."""
+    """Compare Python, Ray and raybench of all machines with the driver's. Raises ClusterError naming the different."""
 
     def probe() -> tuple[str, str, str | None]:
         # Pickled by value on purpose: a node without raybench must be able to say so.

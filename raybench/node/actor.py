@@ -26,12 +26,12 @@ class NodeActor:
     @ray.method(concurrency_group="work")
     def start_engine(self, launch: Launch) -> Iterator[str | EngineFacts]:
         """Progress lines, then the facts. Raises what the session raises."""
-        return _stream(lambda progress: iter([self._session.start_engine(launch, progress)]))
+        yield from _stream(lambda progress: iter([self._session.start_engine(launch, progress)]))
 
     @ray.method(concurrency_group="work")
     def run_unit(self, unit: PerfUnit | EvalUnit, engines_on_host: int) -> Iterator[str | SampleRecord | UnitResult]:
         """Progress lines and samples as they come, then one UnitResult."""
-        return _stream(lambda progress: self._session.run(unit, engines_on_host, progress))
+        yield from _stream(lambda progress: self._session.run(unit, engines_on_host, progress))
 
     @ray.method(concurrency_group="work")
     def stop_engine(self) -> None:
