@@ -6,6 +6,7 @@ server measured under Ray, under pytest and under a shell is the same server.
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -22,6 +23,15 @@ WHITELIST = (
 )  # fmt: skip
 """Variables that a child may inherit. PYTHONPATH, VIRTUAL_ENV, RAY_*, WANDB_* are absent on purpose; hub tokens are
 added by name only where a download needs them."""
+
+
+_TIED = """
+import ctypes, os, sys
+if ctypes.CDLL(None).prctl(1, 9, 0, 0, 0) != 0 or os.getppid() != int(sys.argv[1]):
+    sys.exit("its parent is gone, or prctl failed")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Asks for SIGKILL at the parent's death (1 = PR_SET_PDEATHSIG, which outlives exec), then becomes the real command."""
 
 
 def child_environment(extra: Mapping[str, str], parent: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -45,6 +55,14 @@ def start(
         list(argv), env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
         pass_fds=tuple(pass_fds), start_new_session=new_session,
     )  # fmt: skip
+
+
+def start_tied(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a child that the kernel kills when the *thread* that calls this ends, whatever ends it.
+
+    `argv[0]` must be a path.
+    """
+    return start([sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *argv], env=env, cwd=cwd, log=log)
 
 
 def run(argv: Sequence[str], *, env: Mapping[str, str], timeout_s: float, cwd: Path | None = None) -> tuple[int, str]:

@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 import platform
+import socket
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from raybench.errors import ClusterError
 from raybench.plan.demands import Machine, Slot
 
 PROBE_TIMEOUT_S = 120.0
+KNOCK_TIMEOUT_S = 5.0
 NAMESPACE = "raybench"
 
 
@@ -38,27 +40,53 @@ def connect(address: str, num_private_cpus: int) -> Cluster:
 
     `num_private_cpus`: CPUs that a private cluster must at least declare. Raises ClusterError.
     """
-    if address.startswith("ray://"):
+    found = _address_of_auto() if address == "auto" else address
+    if found.startswith("ray://"):
         raise ClusterError(
             "ray:// clients are not supported: a lost connection would lose the run. Submit the run to the cluster "
             "instead: ray job submit --address http://HEAD:8265 -- python -m raybench run CONFIG --out /abs/folder"
         )
-    if address == "local" or (address == "auto" and not _cluster_is_there()):
+    if found == "local":
         return _private(num_private_cpus)
+    _knock(found)
     try:
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=found, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise ClusterError(
-            f"no Ray cluster answers at {address}: {error}. Check the address, or use --address local."
+            f"no Ray cluster answers at {found}: {error}. Check the address, or use --address local."
         ) from error
     return Cluster(f"Ray cluster at {ray.get_runtime_context().gcs_address} (Ray {ray.__version__})", private=False)
 
 
-def _cluster_is_there() -> bool:
-    if os.environ.get("RAY_ADDRESS"):
-        return True
-    session = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
-    return session.exists()
+def _address_of_auto() -> str:
+    """Address of the cluster that is there, or `local`. RAY_ADDRESS is an order; the file that Ray left is a hint."""
+    if named := os.environ.get("RAY_ADDRESS"):
+        return "local" if named == "auto" else named
+    hint = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
+    try:
+        address = hint.read_text().strip()
+        _knock(address)
+    except (OSError, ClusterError):
+        # None was started here, or its machine died without taking the file along.
+        return "local"
+    return address
+
+
+def _knock(address: str) -> None:
+    """Raise ClusterError unless somebody listens at HOST:PORT. Ray itself tries for a minute, then ends the process."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ClusterError(
+            f"{address} is no address of a Ray cluster. Give --address auto, local or HOST:PORT (the port of "
+            "`ray start --port`, 6379 by default; not the dashboard's 8265)."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_TIMEOUT_S).close()
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}). Check the address (the port is that of "
+            "`ray start --port`, 6379 by default), or use --address local."
+        ) from error
 
 
 def _private(num_cpus: int) -> Cluster:

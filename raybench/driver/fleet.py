@@ -1,24 +1,25 @@
 """Actions become calls on actors, what comes back becomes occurrences: an event with the records that it leaves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
 from urllib.parse import urlsplit
 
+import ray
 from pydantic import BaseModel
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from raybench.config.schema import EngineConfig, RunConfig, engine_of
-from raybench.driver.cluster import actor_options
+from raybench.driver.cluster import actor_options, machines
 from raybench.engine.base import Launch
 from raybench.errors import EngineRefused, RaybenchError
 from raybench.ledger.bodies import Decision
 from raybench.node.actor import make_actor
 from raybench.node.session import NodeSpec, UnitResult
-from raybench.plan.demands import Slot
+from raybench.plan.demands import Machine, Slot
 from raybench.plan.events import (
     Action,
     EngineFailed,
@@ -40,6 +41,8 @@ from raybench.plan.events import (
 from raybench.records import EngineFacts, Failure, Kind, NodeFacts, SampleRecord
 
 JOIN_TIMEOUT_S = 180.0
+JOIN_LOOK_S = 5.0
+"""Between two looks at the cluster while a node is awaited."""
 CLOSE_TIMEOUT_S = 40.0
 
 
@@ -78,20 +81,45 @@ class _Member:
     start: str | None = None
     """Id of the engine's physical start while one is up or starting."""
     num_starts: int = 0
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    lost: bool = False
+    """True once its loss was told; calls that were made before the dispatcher heard of it fail without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """What the fleet asks of Ray, so that its faults can be played without Ray."""
+
+    make_actor: Callable[[NodeSpec, dict[str, Any]], Any] = make_actor
+    """Makes the actor of a node."""
+    kill_actor: Callable[[Any], None] = ray.kill
+    """Ends an actor without asking it."""
+    machines: Callable[[], tuple[Machine, ...]] = machines
+    """Machines that are alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetOrder:
+    """What all nodes of a run have in common."""
+
+    run_id: str
+    """Id of the run."""
+    config: RunConfig
+    """Its configuration."""
+    answer_key: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Prompt hash -> gold, for simulated engines."""
 
 
 class Fleet:
     """All actors of a run. Made inside the event loop; `close` ends everything that it started."""
 
-    def __init__(
-        self, run_id: str, config: RunConfig, slots: Sequence[Slot], answer_key: Mapping[str, str], first_name: int
-    ) -> None:
-        self._run_id = run_id
-        self._config = config
+    def __init__(self, order: FleetOrder, slots: Sequence[Slot], first_name: int, cloud: Cloud | None = None) -> None:
+        """`first_name`: number of the first node's name; lower ones were used by earlier sessions."""
+        self._run_id = order.run_id
+        self._config = order.config
         self._slots = slots
-        self._answer_key = dict(answer_key)
+        self._answer_key = dict(order.answer_key)
         self._next_name = first_name
+        self._cloud = cloud or Cloud()
         self._members: dict[str, _Member] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.occurrences: asyncio.Queue[Occurrence] = asyncio.Queue()
@@ -122,8 +150,8 @@ class Fleet:
                 assert_never(action)
 
     def cancel(self) -> None:
-        """End running units and starting engines at once; they come back as failures."""
-        for member in self._members.values():
+        """End running units and starting engines at once; they come back as failures. No node starts anything more."""
+        for member in self._living():
             member.actor.cancel.remote()
 
     def start_of(self, node: str) -> str | None:
@@ -134,37 +162,53 @@ class Fleet:
         """(target's start id, URL, process id) of every engine that is up."""
         return [
             (member.start, *await member.actor.engine_address.remote())
-            for member in self._members.values()
+            for member in self._living()
             if member.start is not None
         ]
 
+    def _living(self) -> list[_Member]:
+        return [member for member in self._members.values() if not member.lost]
+
     async def close(self) -> None:
         """End every actor's engine, bounded in time."""
-        closing = [asyncio.ensure_future(_closed(member.actor)) for member in self._members.values()]
-        if closing:
-            await asyncio.wait(closing, timeout=CLOSE_TIMEOUT_S)
-        for task in [*closing, *self._tasks]:
-            task.cancel()
-        await asyncio.gather(*closing, *self._tasks, return_exceptions=True)
+        closing = [asyncio.ensure_future(_closed(member.actor)) for member in self._living()]
+        try:
+            if closing:
+                await asyncio.wait(closing, timeout=CLOSE_TIMEOUT_S)
+        finally:
+            for task in [*closing, *self._tasks]:
+                task.cancel()
+            await asyncio.gather(*closing, *self._tasks, return_exceptions=True)
 
     # ----------------------------------------------------------------------------------------------------- tasks, nodes
 
-    def _spawn(self, node: str | None, work: Any) -> None:
+    def _spawn(self, node: str | None, work: Coroutine[Any, Any, None]) -> None:
         task: asyncio.Task[None] = asyncio.ensure_future(self._guarded(node, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, node: str | None, work: Any) -> None:
+    async def _guarded(self, node: str | None, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except RayActorError as error:
-            if node is not None and self._members.pop(node, None) is not None:
-                reason = _first_line(error)
-                decision = Decision(what="node_lost", reason=reason)
-                entry = Entry("decision", decision)
-                self._tell(Occurrence(NodeLost(node, reason), (entry,), node, line=f"{node} lost: {reason}"))
+            member = self._members.get(node or "")
+            if member is None:
+                self._tell(Occurrence(None, bug=error))
+            elif not member.lost:
+                self._lose(node or "", member, _first_line(error))
         except Exception as error:  # noqa: BLE001 - carried to the loop, which raises it
             self._tell(Occurrence(None, bug=error))
+
+    def _lose(self, name: str, member: _Member, reason: str) -> None:
+        member.lost = True
+        # Ray may only have lost sight of it (ActorUnavailableError): what is measured anew must not meet it again.
+        self._kill(member.actor)
+        entry = Entry("decision", Decision(what="node_lost", reason=f"{name}: {reason}"))
+        self._tell(Occurrence(NodeLost(name, reason), (entry,), name, line=f"{name} lost: {reason}"))
+
+    def _kill(self, actor: Any) -> None:
+        with suppress(RayError, ValueError):
+            self._cloud.kill_actor(actor)
 
     def _tell(self, occurrence: Occurrence) -> None:
         self.occurrences.put_nowait(occurrence)
@@ -176,11 +220,14 @@ class Fleet:
             run_id=self._run_id, node=name, accelerator=slot.accelerator, num_gpus=slot.num_gpus,
             declared_host=f"simulated:{name}" if simulated else None, ray_node_id=slot.machine,
         )  # fmt: skip
+        actor = None
         try:
-            actor = make_actor(spec, actor_options(slot))
-            facts: NodeFacts = await asyncio.wait_for(actor.facts.remote(), JOIN_TIMEOUT_S)
+            actor = self._cloud.make_actor(spec, actor_options(slot))
+            facts = await self._facts(actor)
         except (RayError, TimeoutError) as error:
-            reason = _first_line(error) or f"no answer within {JOIN_TIMEOUT_S:.0f} s"
+            if actor is not None:
+                self._kill(actor)
+            reason = _first_line(error)
             self._tell(Occurrence(SlotLost(number, reason), line=f"no node for {', '.join(slot.targets)}: {reason}"))
             return
         urls = [urlsplit(engine.url).hostname or "" for engine in self._engines(slot) if engine.url]
@@ -188,6 +235,23 @@ class Fleet:
         self._members[name] = _Member(actor, number, hosts)
         line = f"{name} joined for {', '.join(slot.targets)}"
         self._tell(Occurrence(NodeJoined(name, number, hosts), (Entry("node", facts),), name, line=line))
+
+    async def _facts(self, actor: Any) -> NodeFacts:
+        """First answer of a new actor. Raises TimeoutError when it cannot be expected any more."""
+        answer = asyncio.ensure_future(_value(actor.facts.remote()))
+        try:
+            for _ in range(round(JOIN_TIMEOUT_S / JOIN_LOOK_S)):
+                done, _ = await asyncio.wait([answer], timeout=JOIN_LOOK_S)
+                if done:
+                    return answer.result()
+                if not self._cloud.machines():
+                    raise TimeoutError("no machine of the cluster is alive any more")
+            raise TimeoutError(
+                f"the cluster found no room for its actor within {JOIN_TIMEOUT_S:.0f} s: something else holds its "
+                "CPUs or GPUs (see ray status)"
+            )
+        finally:
+            answer.cancel()
 
     def _engines(self, slot: Slot) -> list[EngineConfig]:
         return [engine_of(self._config, t) for t in self._config.targets if t.name in slot.targets]
@@ -240,7 +304,7 @@ class Fleet:
     async def _run(self, action: RunUnit) -> None:
         member = self._members[action.node]
         unit, attempt = action.unit, action.attempt
-        beside = sum(1 for other in self._members.values() if other.start is not None and other.hosts & member.hosts)
+        beside = sum(1 for other in self._living() if other.start is not None and other.hosts & member.hosts)
         try:
             async for item in _stream(member.actor.run_unit, unit, beside):
                 match item:
@@ -278,6 +342,10 @@ async def _stream(method: Any, *args: object) -> AsyncIterator[Any]:
         if isinstance(cause, RaybenchError):
             raise cause from None
         raise
+
+
+async def _value(reference: Any) -> Any:
+    return await reference
 
 
 async def _closed(actor: Any) -> None:

@@ -5,19 +5,22 @@ any point finds on `--resume` what it had acted on.
 """
 
 import asyncio
+import json
 import platform
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from pydantic import JsonValue
 
 from raybench import __version__
 from raybench.config.read import digest
 from raybench.config.schema import RunConfig
 from raybench.driver.cluster import Cluster, check_versions, connect, disconnect, machines
-from raybench.driver.fleet import Fleet, Occurrence
+from raybench.driver.fleet import Fleet, FleetOrder, Occurrence
 from raybench.driver.screen import Screen
 from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, PlanError
 from raybench.ledger.bodies import Decision, PlanBody, RunBody
@@ -25,9 +28,15 @@ from raybench.ledger.journal import Journal
 from raybench.ledger.view import RunView, fold
 from raybench.plan.demands import assign, demands, num_cpu_slots
 from raybench.plan.dispatch import Dispatcher
-from raybench.plan.events import Drain, RunUnit, SampleDone, UnitDone, UnitFailed
+from raybench.plan.events import Drain, NodeLost, RunUnit, SampleDone, UnitDone, UnitFailed
 from raybench.plan.keys import plan_digest
 from raybench.records import EvalUnit, Failure, LedgerRecord, PerfMeasurement, Plan, prompt_hash
+
+DRAIN_LIMIT_S = 20.0
+"""Time that running units and starting engines have after a signal; then they are left to the end of their actors."""
+
+SHOWN_CHANGES = 8
+"""Differences between two configurations that a message shows."""
 
 SIGNAL_EXITS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM}
 
@@ -77,7 +86,7 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
                 journal = Journal.create(order.folder)
             _begin(journal, order, cluster, view)
             known = view.nodes if view else {}
-            fleet = Fleet(order.run_id, order.config, slots, _answer_key(order.plan), len(known))
+            fleet = Fleet(FleetOrder(order.run_id, order.config, _answer_key(order.plan)), slots, len(known))
             dispatcher = Dispatcher(
                 order.plan.units, {i: slot.targets for i, slot in enumerate(slots)}, hold=order.hold,
                 done=view.done if view else (), done_samples=view.samples if view else (),
@@ -100,7 +109,7 @@ def _open(order: Order) -> tuple[Journal | None, RunView | None]:
     journal, records = Journal.resume(order.folder)
     try:
         view = fold(records)
-        _same_plan(view, order.plan)
+        _same_plan(view, order)
         _close_open_attempts(journal, records)
     except BaseException:
         journal.close()
@@ -108,17 +117,39 @@ def _open(order: Order) -> tuple[Journal | None, RunView | None]:
     return journal, view
 
 
-def _same_plan(view: RunView, plan: Plan) -> None:
-    if view.plan is None or view.plan.digest == plan_digest(plan):
+def _same_plan(view: RunView, order: Order) -> None:
+    if view.plan is None or view.plan.digest == plan_digest(order.plan):
         return
-    old, new = set(view.units), {unit.key for unit in plan.units}
-    gone, added = len(old - new), len(new - old)
-    targets = sorted({view.units[key].target for key in old - new} | {u.target for u in plan.units if u.key not in old})
+    old, new = set(view.units), {unit.key for unit in order.plan.units}
+    changes = _differences(view.config.model_dump(mode="json"), order.config.model_dump(mode="json"))
+    shown = [f"  {change}" for change in changes[:SHOWN_CHANGES]]
+    if len(changes) > SHOWN_CHANGES:
+        shown.append(f"  and {len(changes) - SHOWN_CHANGES} more")
     raise PlanError(
-        f"the configuration plans other work than the run folder holds: {gone} of its {len(old)} units are gone and "
-        f"{added} are new (targets {', '.join(targets)}). Resume with the configuration that it was started with, or "
-        "start a new run with another --out."
-    )
+        "\n".join([
+            f"the configuration plans other work than {order.folder} holds: {len(old - new)} of its {len(old)} units "
+            f"are gone and {len(new - old)} are new. What differs (run folder -> now):",
+            *(shown or ["  nothing in the configuration: the rows of an eval, or raybench itself, have changed"]),
+            "Resume with the configuration that it was started with, or start a new run with another --out.",
+        ])
+    )  # fmt: skip
+
+
+def _differences(old: JsonValue, new: JsonValue, path: str = "") -> list[str]:
+    """Leaves of a configuration that differ, one line each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = list(dict.fromkeys([*old, *new]))
+        pairs = [(name, old.get(name), new.get(name)) for name in names]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(str(i), *pair) for i, pair in enumerate(zip(old, new, strict=True))]
+    else:
+        return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
+    return [line for name, a, b in pairs for line in _differences(a, b, f"{path}.{name}" if path else name)]
+
+
+def _short(value: JsonValue) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _close_open_attempts(journal: Journal, records: tuple[LedgerRecord, ...]) -> None:
@@ -168,7 +199,10 @@ class _Loop:
         self._screen = screen
         self._hold = hold
         self._signal: int | None = None
+        self._drain_ends_s: float | None = None
+        """On the event loop's clock; None = nobody asked for an end."""
         self._released = asyncio.Event()
+        self._hurry = asyncio.Event()
 
     async def run(self, num_slots: int) -> Outcome:
         """Run to the end and stop everything; returns how it ended."""
@@ -179,18 +213,39 @@ class _Loop:
         try:
             for slot in range(num_slots):
                 self._fleet.make_node(slot)
-            while not self._dispatcher.finished:
-                self._take(await self._fleet.occurrences.get())
-                while not self._fleet.occurrences.empty():
-                    self._take(self._fleet.occurrences.get_nowait())
+            while not self._dispatcher.finished and (occurrence := await self._next()) is not None:
+                self._take(occurrence)
+            while not self._fleet.occurrences.empty():
+                # Units that were given up last: nothing follows from them, but they are records.
+                self._take(self._fleet.occurrences.get_nowait())
             if self._hold and self._signal is None:
                 await self._wait_for_release()
             what = "interrupted" if self._signal else "end"
             counts = {name: float(number) for name, number in self._dispatcher.counts().items()}
             self._journal.append("decision", Decision(what=what, reason=f"exit {self._signal or 0}", numbers=counts))
         finally:
-            await self._fleet.close()
+            await self._close()
         return Outcome(self._signal)
+
+    async def _next(self) -> Occurrence | None:
+        """The next occurrence; None when the time to drain is over."""
+        if self._drain_ends_s is None:
+            return await self._fleet.occurrences.get()
+        remaining_s = self._drain_ends_s - asyncio.get_running_loop().time()
+        try:
+            return await asyncio.wait_for(self._fleet.occurrences.get(), max(remaining_s, 0.0))
+        except TimeoutError:
+            return None
+
+    async def _close(self) -> None:
+        """End everything; a second signal ends the wait for it, and leaves the rest to the guardians."""
+        closing = asyncio.ensure_future(self._fleet.close())
+        hurried = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait([closing, hurried], return_when=asyncio.FIRST_COMPLETED)
+        for task in (closing, hurried):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await closing
 
     def _take(self, occurrence: Occurrence) -> None:
         if occurrence.bug is not None:
@@ -203,6 +258,11 @@ class _Loop:
         if isinstance(event, SampleDone) and not self._dispatcher.needs_sample(event.key):
             return
         self._write(occurrence)
+        if isinstance(event, NodeLost) and (running := self._dispatcher.running_on(event.node)):
+            failure = Failure(cause="node_lost", message=event.reason)
+            key, attempt = running
+            start = self._fleet.start_of(event.node)
+            self._journal.append("unit_failed", failure, key=key, attempt=attempt, node=event.node, launch=start)
         if occurrence.line:
             self._screen.line(occurrence.line)
         if event is None:
@@ -228,9 +288,15 @@ class _Loop:
             )
 
     def _interrupt(self, number: signal.Signals) -> None:
+        now_s = asyncio.get_running_loop().time()
         if self._signal is None:
-            self._screen.line(f"{number.name}: ending; everything measured is kept")
-        self._signal = SIGNAL_EXITS[number]
+            self._screen.line(f"{number.name}: ending; everything measured is kept (once more to end at once)")
+            self._signal = SIGNAL_EXITS[number]
+            self._drain_ends_s = now_s + DRAIN_LIMIT_S
+        else:
+            self._screen.line(f"{number.name} again: ending at once")
+            self._drain_ends_s = now_s
+            self._hurry.set()
         self._released.set()
         self._fleet.cancel()
         self._fleet.occurrences.put_nowait(Occurrence(Drain(number.name)))

@@ -1,12 +1,16 @@
 """The thin Ray wrapper of `NodeSession`: long calls become streams, so that progress and samples flow as they come."""
 
+import os
 import queue
+import select
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import ray
 
+from raybench.engine import make_engine
 from raybench.engine.base import Launch, Progress
 from raybench.node.session import NodeSession, NodeSpec, UnitResult
 from raybench.records import EngineFacts, EvalUnit, NodeFacts, PerfUnit, SampleRecord
@@ -16,7 +20,10 @@ class NodeActor:
     """One actor on one whole machine. `work` calls come one at a time; `control` calls get through meanwhile."""
 
     def __init__(self, spec: NodeSpec) -> None:
-        self._session = NodeSession(spec)
+        # A worker is a child of its machine's raylet.
+        raylet = os.getppid()
+        threading.Thread(target=_die_with, args=(raylet,), name="raybench-raylet-watch", daemon=True).start()
+        self._session = NodeSession(spec, partial(make_engine, watch_pids=(raylet,)))
 
     @ray.method(concurrency_group="control")
     def facts(self) -> NodeFacts:
@@ -45,13 +52,27 @@ class NodeActor:
 
     @ray.method(concurrency_group="control")
     def cancel(self) -> None:
-        """End the running unit."""
+        """End the running unit or the start of an engine, and refuse new ones."""
         self._session.cancel()
 
     @ray.method(concurrency_group="control")
     def close(self) -> None:
         """End everything."""
         self._session.close()
+
+
+def _die_with(raylet: int) -> None:
+    """End this process when its raylet is gone; whatever it had started goes with it.
+
+    Ray lets a busy worker live on for more than a minute, and its server with it, while the driver has the unit done
+    again elsewhere.
+    """
+    try:
+        descriptor = os.pidfd_open(raylet)
+    except OSError:
+        return  # a kernel without pidfd: Ray's own clean-up has to do
+    select.select([descriptor], [], [])
+    os._exit(1)
 
 
 def make_actor(spec: NodeSpec, options: dict[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """One run of the client process: job file in, result lines out as they are written."""
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -17,7 +18,7 @@ Lines = Iterator[WarmUpLine | MeasuredLine | SampleLine | ClientDone]
 
 
 class ClientRun:
-    """Owns the child process and its files until `kill`."""
+    """Owns the child process and its files until `kill`. The child dies with the thread that made this."""
 
     def __init__(self, job: BatchJob | ChatJob, folder: Path, limit_s: float | None, run_id: str) -> None:
         """`limit_s`: wall-clock limit of the whole run in real seconds; None = the job's own limits suffice."""
@@ -32,7 +33,7 @@ class ClientRun:
         with os.fdopen(descriptor, "w") as file:
             file.write(job.model_dump_json())
         with self._log.open("wb") as log:
-            self._child = process.start(
+            self._child = process.start_tied(
                 [sys.executable, "-m", "raybench.client", str(job_file), str(self._out)],
                 env=_environment(run_id), cwd=self._folder, log=log,
             )  # fmt: skip
@@ -63,10 +64,15 @@ class ClientRun:
             yield ClientDone(error=f"the client process ended with code {code}: {tail or 'no output'}")
 
     def kill(self) -> None:
-        """End the process if it still runs. Idempotent."""
+        """End the process if it still runs. Idempotent, and may be called by another thread."""
         if self._child.poll() is None:
             self._child.kill()
             self._child.wait()
+
+    def close(self) -> None:
+        """End the process and remove its files: the job holds the engine's key."""
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _environment(run_id: str) -> dict[str, str]:

@@ -8,16 +8,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from raybench.errors import NodeLost
+from raybench.errors import NodeLost, RaybenchError
 
 PATIENCE_S = 3600.0
+POLL_S = 0.2
+
+
+class Cancelled(RaybenchError):
+    """The run is being ended; what was about to start was not started."""
 
 
 @contextmanager
-def host_lock(*, alone: bool, progress: Callable[[str], None]) -> Iterator[None]:
-    """Hold the host: `alone` for a perf unit, shared for evals and engine starts. Raises NodeLost after an hour."""
-    path = Path(tempfile.gettempdir()) / "raybench-host.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+def host_lock(
+    *, alone: bool, progress: Callable[[str], None], cancelled: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """Hold the host: `alone` for a perf unit, shared for evals and engine starts.
+
+    Raises NodeLost after an hour, Cancelled as soon as `cancelled` says so.
+    """
+    descriptor = _open(Path(tempfile.gettempdir()) / "raybench-host.lock")
     mode = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     deadline = time.monotonic() + PATIENCE_S
     told = False
@@ -26,12 +35,22 @@ def host_lock(*, alone: bool, progress: Callable[[str], None]) -> Iterator[None]
             if not told:
                 progress("waiting: another raybench measures on this host")
                 told = True
+            if cancelled():
+                raise Cancelled("stopped by the user while it waited for the host")
             if time.monotonic() > deadline:
                 raise NodeLost("another raybench has held this host for an hour; end it, then use --resume")
-            time.sleep(0.2)
+            time.sleep(POLL_S)
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    # Reading suffices for a lock, and is all that another user's file allows; Linux refuses O_CREAT on such a file in a
+    # sticky folder (fs.protected_regular).
+    if path.exists():
+        return os.open(path, os.O_RDONLY)
+    return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
 
 
 def _try(descriptor: int, mode: int) -> bool:

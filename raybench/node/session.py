@@ -6,13 +6,16 @@ everything. It decides nothing: which engine and which unit come from the dispat
 
 import os
 import shutil
+import signal
+import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from raybench.client.job import BatchJob, ChatJob, ClientDone, MeasuredLine, SampleLine, WarmUpLine
 from raybench.engine import make_engine
@@ -20,7 +23,7 @@ from raybench.engine.base import Engine, Launch, Progress
 from raybench.errors import RaybenchError
 from raybench.node.clientrun import ClientRun
 from raybench.node.facts import node_facts
-from raybench.node.host import host_lock
+from raybench.node.host import Cancelled, host_lock
 from raybench.node.rows import parquet_bytes
 from raybench.node.telemetry import GpuSampler
 from raybench.records import (
@@ -37,6 +40,15 @@ from raybench.records import (
 
 CLIENT_GRACE_S = 60.0
 """Time that the client has beyond the unit's own limit before it is killed."""
+
+DEATH_PATIENCE_S = 10.0
+"""Time for a server whose process or port is gone to be reported as dead, with its log; then it is dead anyway."""
+
+SUSPICION_S = 3.0
+"""Time that a server has to die after it has cut requests: a lost scheduler takes its server along within seconds."""
+
+CLOSE_PATIENCE_S = 20.0
+"""Time that `close` gives a call that is under way to notice its cancellation."""
 
 DEFAULT_VOCAB_TOKENS = 1000
 """Prompt tokens are drawn below this where the engine does not say how large its vocabulary is."""
@@ -74,28 +86,45 @@ class NodeSession:
         self._folder = Path(tempfile.mkdtemp(prefix=f"raybench-{spec.node}-"))
         self._engine: Engine | None = None
         self._facts: EngineFacts | None = None
-        self._num_starts = 0
         self._cancelled = threading.Event()
         self._client: ClientRun | None = None
+        self._starting = False
+        self._work = threading.Lock()
 
     def facts(self) -> NodeFacts:
         """What this node is."""
         return node_facts(self._spec.node, self._spec.accelerator, self._spec.declared_host, self._spec.ray_node_id)
 
     def start_engine(self, launch: Launch, progress: Progress) -> EngineFacts:
-        """Start the engine of `launch`. Raises EngineStartError, InterpreterError; nothing is left running then."""
-        self.stop_engine()
-        folder = self._folder / launch.start
-        folder.mkdir(parents=True, exist_ok=True)
-        engine = self._engines(_at(launch, folder, self.facts().host))
-        self._engine = engine
-        try:
-            with self._host(alone=False, progress=progress):
-                self._facts = engine.start(progress)
-        except BaseException:
+        """Start the engine of `launch`. Raises EngineStartError, InterpreterError, Cancelled; nothing is left then."""
+
+        def told(line: str) -> None:
+            self._check_cancelled()
+            progress(line)
+
+        with self._work:
             self.stop_engine()
-            raise
-        return self._facts
+            self._check_cancelled()
+            folder = self._folder / launch.start
+            folder.mkdir(parents=True, exist_ok=True)
+            engine = self._engines(replace(launch, folder=folder, host=self.facts().host))
+            self._engine = engine
+            self._starting = True
+            try:
+                with self._host(alone=False, progress=told):
+                    self._facts = engine.start(told)
+            except BaseException as error:
+                self.stop_engine()
+                if self._cancelled.is_set() and not isinstance(error, Cancelled):
+                    raise Cancelled("stopped by the user while the engine started") from error
+                raise
+            finally:
+                self._starting = False
+            return self._facts
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled("stopped by the user before the engine was up")
 
     def stop_engine(self) -> None:
         """Stop the engine and everything that it started. Idempotent."""
@@ -110,14 +139,22 @@ class NodeSession:
         return self._engine.url, self._engine.pid()
 
     def cancel(self) -> None:
-        """End the running unit at once; it comes back as a failure with cause `stopped`."""
+        """End the running unit (it comes back as a failure with cause `stopped`) or the engine's start. For good."""
         self._cancelled.set()
-        if self._client is not None:
-            self._client.kill()
+        client, engine = self._client, self._engine
+        if client is not None:
+            client.kill()
+        pid = engine.pid() if engine is not None and self._starting else None
+        if pid is not None:
+            # `start` sees its server die and cleans up; a call of `stop` from this thread would race with it.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End everything and remove the scratch folder. Idempotent."""
         self.cancel()
+        if self._work.acquire(timeout=CLOSE_PATIENCE_S):
+            self._work.release()
         self.stop_engine()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -125,21 +162,26 @@ class NodeSession:
         self, unit: PerfUnit | EvalUnit, engines_on_host: int, progress: Progress
     ) -> Iterator[SampleRecord | UnitResult]:
         """Run a unit: samples as they end, then exactly one UnitResult. Never raises for what the engine does."""
-        engine, facts = self._engine, self._facts
-        if engine is None or facts is None:
-            yield _failed("engine_died", "no engine is up on this node")
-            return
-        if death := engine.death():
-            yield _failed("engine_died", death)
-            return
-        try:
-            with self._host(alone=isinstance(unit, PerfUnit), progress=progress):
-                if isinstance(unit, PerfUnit):
-                    yield self._perf(unit, engine, facts, engines_on_host)
-                else:
-                    yield from self._eval(unit, engine, facts, engines_on_host)
-        except RaybenchError as error:
-            yield _failed("client", error.message)
+        with self._work:
+            engine, facts = self._engine, self._facts
+            if engine is None or facts is None:
+                yield _failed("engine_died", "no engine is up on this node")
+                return
+            if death := engine.death():
+                yield _failed("engine_died", death)
+                return
+            try:
+                with self._host(alone=isinstance(unit, PerfUnit), progress=progress):
+                    if isinstance(unit, PerfUnit):
+                        yield self._perf(unit, engine, facts, engines_on_host)
+                    else:
+                        yield from self._eval(unit, engine, facts, engines_on_host)
+            except Cancelled as error:
+                yield _failed("stopped", error.message)
+            except RaybenchError as error:
+                yield _failed("client", error.message)
+            except OSError as error:
+                yield _failed("client", f"the node cannot run the client: {error}")
 
     def _perf(self, unit: PerfUnit, engine: Engine, facts: EngineFacts, engines_on_host: int) -> UnitResult:
         job = BatchJob(
@@ -166,7 +208,8 @@ class NodeSession:
                         pass
         finally:
             sampler.stop()
-        failure = self._failure(engine, done)
+        doubtful = measured is None or any(row.status == "cut" for row in measured.rows)
+        failure = self._failure(engine, done, SUSPICION_S if doubtful else 0.0)
         if failure is not None or measured is None:
             return failure or _failed("client", "the client ended without a measured pass")
         measurement = PerfMeasurement(
@@ -197,14 +240,14 @@ class NodeSession:
             )  # fmt: skip
             for line in self._client_lines(job, limit_s=None):
                 if isinstance(line, SampleLine):
-                    if line.result.status != "ok" and engine.death():
+                    if line.result.status != "ok" and (self._cancelled.is_set() or _death(engine, 0.0)):
                         # The engine is gone: what follows are its echoes, not answers. The samples stay missing and
                         # are asked again.
                         break
                     yield line.result
                 elif isinstance(line, ClientDone):
                     done = line
-            if failure := self._failure(engine, done):
+            if failure := self._failure(engine, done, 0.0 if done and done.error is None else SUSPICION_S):
                 yield failure
                 return
         measurement = EvalMeasurement(
@@ -216,18 +259,20 @@ class NodeSession:
     def _client_lines(
         self, job: BatchJob | ChatJob, limit_s: float | None
     ) -> Iterator[WarmUpLine | MeasuredLine | SampleLine | ClientDone]:
-        self._cancelled.clear()
-        self._client = ClientRun(job, self._folder, limit_s, self._spec.run_id)
+        client = self._client = ClientRun(job, self._folder, limit_s, self._spec.run_id)
+        if self._cancelled.is_set():
+            # `cancel` may have looked before there was a client to kill.
+            client.kill()
         try:
-            yield from self._client.lines()
+            yield from client.lines()
         finally:
-            self._client.kill()
             self._client = None
+            client.close()
 
-    def _failure(self, engine: Engine, done: ClientDone | None) -> UnitResult | None:
+    def _failure(self, engine: Engine, done: ClientDone | None, suspicion_s: float) -> UnitResult | None:
         if self._cancelled.is_set():
             return _failed("stopped", "stopped by the user")
-        if death := engine.death():
+        if death := _death(engine, suspicion_s):
             return _failed("engine_died", death)
         if done is None:
             return _failed("client", "the client process died without a word")
@@ -239,12 +284,49 @@ class NodeSession:
         if self._spec.declared_host is not None:
             # A simulated engine occupies no host: its clock is made up.
             return nullcontext()
-        return host_lock(alone=alone, progress=progress)
+        return host_lock(alone=alone, progress=progress, cancelled=self._cancelled.is_set)
 
 
 def _failed(cause: Cause, message: str) -> UnitResult:
     return UnitResult(None, None, Failure(cause=cause, message=message))
 
 
-def _at(launch: Launch, folder: Path, host: str) -> Launch:
-    return replace(launch, folder=folder, host=host)
+def _death(engine: Engine, suspicion_s: float) -> str | None:
+    """How the engine ended; None if it lives and goes on living for `suspicion_s`.
+
+    A server that was just killed is not known as dead at once: its guardian first ends what it had started. Requests
+    that fail meanwhile must not become results.
+    """
+    suspicion_ends_s = time.monotonic() + suspicion_s
+    while True:
+        if death := engine.death():
+            return death
+        if gone := _gone(engine):
+            break
+        if time.monotonic() >= suspicion_ends_s:
+            return None
+        time.sleep(0.1)
+    patience_ends_s = time.monotonic() + DEATH_PATIENCE_S
+    while time.monotonic() < patience_ends_s:
+        if engine.pid() is None:
+            return gone
+        if death := engine.death():
+            return death
+        time.sleep(0.1)
+    return gone
+
+
+def _gone(engine: Engine) -> str | None:
+    """What is missing of the server: its process or its port."""
+    pid = engine.pid()
+    if pid is not None and not Path(f"/proc/{pid}").exists():
+        return f"the server's process {pid} is gone"
+    where = urlsplit(engine.url)
+    port = where.port or (443 if where.scheme == "https" else 80)
+    try:
+        socket.create_connection((where.hostname or "", port), timeout=3).close()
+    except TimeoutError:
+        return None  # busy is not dead
+    except OSError as error:
+        return f"no server answers at {where.hostname}:{port} any more ({error.strerror or error})"
+    return None

@@ -139,6 +139,11 @@ class Dispatcher:
         found = self._nodes.get(node)
         return found is not None and found.running == (key, attempt)
 
+    def running_on(self, node: str) -> tuple[str, int] | None:
+        """(key, attempt) that the node is running; None for none, and for a node that is unknown or lost."""
+        found = self._nodes.get(node)
+        return None if found is None else found.running
+
     def needs_sample(self, key: str) -> bool:
         """True if no record of this sample is known yet."""
         return key not in self._samples
@@ -377,6 +382,8 @@ class Dispatcher:
 
     def _give_up_unreachable(self, actions: list[Action]) -> None:
         """Give up pending units of targets that no node, present or awaited, can serve any more."""
+        if self._draining:
+            return  # nobody tries any more: what is pending stays missing, and is no failure
         awaited = {target for slot in self._awaited for target in self._slots[slot]}
         for state in [s for s in self._units.values() if s.state == "pending"]:
             target = state.unit.target

@@ -90,7 +90,7 @@ def test_a_folder_with_a_ledger_is_not_started_anew(tmp_path: Path) -> None:
 def test_a_full_disk_keeps_what_was_written(tmp_path: Path) -> None:
     journal = started(tmp_path / "r")
     full = os.open("/dev/full", os.O_WRONLY)
-    own, journal._descriptor = journal._descriptor, full  # noqa: SLF001 - stands in for a disk without space
+    own, journal._descriptor = journal._descriptor, full  # stands in for a disk without space
     with pytest.raises(StorageError, match="No space left on device") as error:
         journal.append("decision", {"what": "x"})
     assert error.value.exit_code == 26

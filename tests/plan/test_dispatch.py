@@ -196,9 +196,7 @@ class World:
 def play(seed: int, fault_share: float) -> World:
     rng = random.Random(seed)
     targets = ("a", "b", "c")[: rng.randint(1, 3)]
-    slots = {
-        i: (targets if rng.random() < 0.4 else (rng.choice(targets),)) for i in range(rng.randint(1, 4))
-    }
+    slots = {i: (targets if rng.random() < 0.4 else (rng.choice(targets),)) for i in range(rng.randint(1, 4))}
     hosts = {i: rng.choice(["h0", "h1", "h2"]) for i in slots}
     units: list[PerfUnit | EvalUnit] = []
     for target in targets:
@@ -294,6 +292,7 @@ def test_a_late_result_of_a_lost_node_is_dropped() -> None:
     dispatcher.handle(NodeJoined("n1", 0, frozenset(["h"])))
     dispatcher.handle(EngineReady("n1"))
     assert not dispatcher.is_current("n0", "a-s-1-0-0", 1)
+    assert (dispatcher.running_on("n0"), dispatcher.running_on("n1")) == (None, ("a-s-1-0-0", 2))
     dispatcher.handle(UnitDone("n0", "a-s-1-0-0", 1))
     assert dispatcher.counts()["running"] == 1
 
@@ -341,6 +340,16 @@ def test_draining_starts_nothing_and_stops_the_engine_after_the_running_unit() -
     dispatcher.handle(EngineStopped("n0"))
     assert dispatcher.finished
     assert dispatcher.counts() == {"pending": 1, "running": 0, "done": 1, "given_up": 0}
+
+
+def test_what_cannot_be_served_any_more_while_draining_stays_missing_and_is_not_given_up() -> None:
+    dispatcher = Dispatcher([perf("a", 1)], {0: ("a",)})
+    dispatcher.handle(NodeJoined("n0", 0, frozenset(["h"])))
+    dispatcher.handle(Drain("Ctrl-C"))
+    assert dispatcher.handle(EngineFailed("n0", "stopped by the user", retry=False)) == []
+    assert dispatcher.handle(NodeLost("n0", "gone")) == []
+    assert dispatcher.finished
+    assert dispatcher.counts()["pending"] == 1
 
 
 def test_a_resumed_dispatcher_does_only_what_is_missing_and_counts_attempts_on() -> None:

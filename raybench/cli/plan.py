@@ -1,0 +1,102 @@
+"""`raybench plan`: what a run would do, without doing any of it."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raybench.cli.options import Config, Sets
+
+if TYPE_CHECKING:
+    from raybench.config.schema import RunConfig
+    from raybench.plan.demands import Demand
+    from raybench.records import EvalUnit, PerfUnit, Plan
+
+
+def plan(
+    config: Config,
+    sets: Sets = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Print the units of every target, their keys, and what they ask of the cluster."""
+    from raybench.config.read import digest, load
+    from raybench.evals.rows import rows_of
+    from raybench.plan.demands import demands
+    from raybench.plan.expand import expand
+    from raybench.plan.keys import plan_digest
+
+    settings = load(config, sets or ())
+    whole = expand(settings, rows_of(settings.evals))
+    wanted = demands(settings)
+    if as_json:
+        content = {
+            "name": settings.name,
+            "config_digest": digest(settings),
+            "plan_digest": plan_digest(whole),
+            "demands": [
+                {
+                    "target": d.target,
+                    "accelerator": d.accelerator,
+                    "nodes": d.nodes,
+                    "gpus_per_node": d.gpus_per_node,
+                    "simulated": d.simulated,
+                }
+                for d in wanted
+            ],
+            "units": [_row(unit) for unit in whole.units],
+            "rules": [rule.model_dump(mode="json") for rule in whole.rules],
+        }
+        typer.echo(json.dumps(content, indent=2))
+        return
+    _print(settings, whole, wanted, plan_digest(whole))
+
+
+def _row(unit: "PerfUnit | EvalUnit") -> dict[str, str | int]:
+    from raybench.records import PerfUnit
+
+    if isinstance(unit, PerfUnit):
+        what = f"{unit.load.batch_size} x {unit.load.input_tokens} in, {unit.load.output_tokens} out"
+        place: dict[str, str | int] = {"name": unit.sweep, "repeat": unit.repeat, "launch": unit.launch}
+    else:
+        what = f"{len(unit.samples)} samples"
+        place = {"name": unit.eval, "block": unit.block}
+    return {"key": unit.key, "target": unit.target, "kind": unit.kind, "what": what} | place
+
+
+def _print(settings: "RunConfig", whole: "Plan", wanted: Sequence["Demand"], digest: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from raybench.records import EvalUnit, PerfUnit
+
+    console = Console(highlight=False)
+    console.print(f"{settings.name}: model {settings.model.path}, plan {digest}")
+    targets = Table(
+        "target", "accelerator", "nodes", "GPUs", "perf units", "eval units", "samples", "launches", box=None
+    )
+    for demand in wanted:
+        perf = [u for u in whole.units if isinstance(u, PerfUnit) and u.target == demand.target]
+        evals = [u for u in whole.units if isinstance(u, EvalUnit) and u.target == demand.target]
+        targets.add_row(
+            demand.target,
+            demand.accelerator + (" (simulated)" if demand.simulated else ""),
+            str(demand.nodes),
+            str(demand.gpus_per_node),
+            str(len(perf)),
+            str(len(evals)),
+            str(sum(len(u.samples) for u in evals)),
+            str(len({u.launch for u in perf} | ({0} if evals else set[int]()))),
+        )
+    console.print(targets)
+    units = Table("key", "target", "unit", "place", "what", box=None)
+    units.columns[0].no_wrap = True  # a key that is cut is no key
+    units.columns[0].min_width = 16
+    for unit in whole.units:
+        row = _row(unit)
+        if isinstance(unit, PerfUnit):
+            place = f"launch {unit.launch}, repeat {unit.repeat}, order {unit.order}"
+        else:
+            place = f"block {unit.block}"
+        units.add_row(unit.key, unit.target, f"{unit.kind} {row['name']}", place, str(row["what"]))
+    console.print(units)

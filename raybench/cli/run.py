@@ -1,0 +1,113 @@
+"""`raybench run`: measure what a configuration asks for, and report it."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raybench.cli.options import Config, Sets
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from raybench.config.schema import RunConfig
+    from raybench.driver.run import Order
+
+
+def run(  # noqa: PLR0913, PLR0917 - the flags of one command
+    config: Config,
+    sets: Sets = None,
+    out: Annotated[str | None, typer.Option("--out", help="Run folder. Default: runs/NAME-UTC.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN_DIR", help="Finish what is missing in this run folder.")
+    ] = None,
+    address: Annotated[str, typer.Option("--address", metavar="auto|local|HOST:PORT", help="Ray cluster.")] = "auto",
+    target: Annotated[str | None, typer.Option("--target", help="Run this target only.")] = None,
+    hold_servers: Annotated[
+        bool, typer.Option("--hold-servers", help="Keep the servers up at the end, print their URLs, and wait.")
+    ] = False,
+) -> None:
+    """Run a configuration: start the engines, measure, write the ledger, report, publish."""
+    from rich.console import Console
+
+    from raybench.config.read import load
+
+    if out is not None and resume is not None:
+        raise typer.BadParameter("--resume names the run folder already; leave --out away")
+    console = Console(highlight=False)
+    settings = _of_target(load(config, sets or ()), target)
+    order = _order(settings, _command(config, sets, target), (out, resume), address, hold_servers)
+    again = ["raybench", "run", str(config), *_command(config, sets, target)[3:]]
+    raise typer.Exit(_carry_out(order, [*again, "--resume", str(order.folder)], console))
+
+
+def _of_target(settings: "RunConfig", target: str | None) -> "RunConfig":
+    from raybench.errors import ConfigError
+
+    if target is None:
+        return settings
+    kept = tuple(t for t in settings.targets if t.name == target)
+    if not kept:
+        raise ConfigError(f"--target {target}: known targets are {', '.join(t.name for t in settings.targets)}")
+    return settings.model_copy(update={"targets": kept})
+
+
+def _command(config: Path, sets: list[str] | None, target: str | None) -> tuple[str, ...]:
+    words = ["raybench", "run", config.name]
+    for assignment in sets or ():
+        words += ["--set", assignment]
+    return (*words, "--target", target) if target else tuple(words)
+
+
+def _order(
+    settings: "RunConfig", command: tuple[str, ...], folders: tuple[str | None, Path | None], address: str, hold: bool
+) -> "Order":
+    import datetime
+    import secrets
+
+    from raybench.driver.folder import check_resumable, check_writable, choose
+    from raybench.driver.run import Order
+    from raybench.evals.rows import rows_of
+    from raybench.ledger.journal import read
+    from raybench.ledger.view import fold
+    from raybench.plan.expand import expand
+
+    out, resume = folders
+    plan = expand(settings, rows_of(settings.evals))
+    if resume is not None:
+        check_resumable(resume, "python -m " + " ".join(command))
+        run_id = fold(read(resume)).run.run_id
+        return Order(settings, plan, resume, run_id, True, address, hold, command)
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder = choose(out, settings.name, stamp, "python -m " + " ".join(command))
+    check_writable(folder)
+    return Order(settings, plan, folder, f"{settings.name}-{secrets.token_hex(4)}", False, address, hold, command)
+
+
+def _carry_out(order: "Order", again: list[str], console: "Console") -> int:
+    import shlex
+
+    from raybench.driver.finish import infrastructure_exit, publish
+    from raybench.driver.run import run as run_order
+    from raybench.driver.screen import Screen
+    from raybench.ledger.journal import read
+    from raybench.ledger.view import fold
+    from raybench.report.terminal import print_report
+    from raybench.report.write import exit_code_of, write_report
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    outcome = run_order(order, lambda units, done: Screen(console, units, done), say)
+    report = write_report(order.folder)
+    print_report(report, console)
+    say(f"report: {order.folder / 'report.md'}")
+    if outcome.signal_exit is None:
+        say(publish(order.folder, order.config))
+    if report.verdict == "INCOMPLETE" or outcome.signal_exit is not None:
+        say(f"finish what is missing with: {shlex.join(again)}")
+    sys.stdout.flush()
+    if outcome.signal_exit is not None:
+        return outcome.signal_exit
+    return exit_code_of(report, infrastructure_exit(fold(read(order.folder))), strict=False)

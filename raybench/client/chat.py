@@ -1,0 +1,161 @@
+"""Ask samples through the chat route, with the SDK that users speak.
+
+Content is never retried: an empty, wrong or cut reply is the measurement. Faults of transport are retried, counted and
+bounded; a request that the server refuses for good (4xx) ends at once. Every sample ends as a record.
+"""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Literal, cast
+from urllib.parse import urlsplit
+
+import openai
+from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+
+from raybench.client.job import ChatJob, SampleLine
+from raybench.records import SampleRecord, SampleSpec, prompt_hash
+
+Emit = Callable[[SampleLine], None]
+Status = Literal["ok", "http_error", "timeout", "cut"]
+
+FIRST_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 15.0
+RETRIED_STATUSES = (408, 429)
+"""Refusals that pass; all of 5xx do as well (SGLang answers 503 when its queue is full)."""
+EVAL_HEADER = "X-Raybench-Eval"
+"""Names the eval of a request: the simulated engine has an accuracy per eval. Real engines ignore it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """One attempt at a sample."""
+
+    status: Status
+    reply: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    error: str | None = None
+    retry: bool = False
+
+
+async def run_chat(job: ChatJob, emit: Emit, first_backoff_s: float = FIRST_BACKOFF_S) -> None:
+    """Ask all samples of a job, at most `concurrency` at a time, in their order; one line each, as they end."""
+    _no_proxy_to(job.url)
+    gate = asyncio.Semaphore(job.concurrency)
+    async with openai.AsyncOpenAI(
+        base_url=f"{job.url.rstrip('/')}/v1", api_key=job.api_key or "none", max_retries=0, timeout=job.timeout_s
+    ) as client:
+
+        async def ask(spec: SampleSpec) -> None:
+            async with gate:
+                emit(SampleLine(result=await _sample(client, job, spec, first_backoff_s)))
+
+        async with asyncio.TaskGroup() as tasks:
+            for spec in job.samples:
+                tasks.create_task(ask(spec))
+
+
+async def _sample(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec, first_backoff_s: float) -> SampleRecord:
+    jitter = random.Random(spec.seed)
+    num_retries = 0
+    while True:
+        sent_unix_s, started_s = time.time(), time.perf_counter()
+        attempt = await _attempt(client, job, spec)
+        duration_s = (time.perf_counter() - started_s) * job.time_scale
+        if not attempt.retry or num_retries >= job.max_transport_retries:
+            break
+        pause_s = min(first_backoff_s * 2**num_retries, MAX_BACKOFF_S)
+        await asyncio.sleep(pause_s * (0.5 + jitter.random() / 2))
+        num_retries += 1
+    return SampleRecord(
+        key=spec.key, unit=job.unit, target=job.target, eval=job.eval, question=spec.question, repeat=spec.repeat,
+        status=attempt.status, reply=attempt.reply, finish_reason=attempt.finish_reason,
+        prompt_tokens=attempt.prompt_tokens, output_tokens=attempt.output_tokens, cached_tokens=attempt.cached_tokens,
+        prompt_sha256=prompt_hash(spec.messages), gold=spec.gold, letter_order=spec.letter_order, seed=spec.seed,
+        sent_unix_s=sent_unix_s, duration_s=duration_s, num_transport_retries=num_retries,
+        error=_redacted(attempt.error, job.api_key),
+    )  # fmt: skip
+
+
+async def _send(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -> ChatCompletion:
+    sampling = job.sampling
+    turns = [{"role": turn.role, "content": turn.content} for turn in spec.messages]
+    return await client.chat.completions.create(
+        model=job.model,
+        messages=cast(list[ChatCompletionMessageParam], turns),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        max_tokens=sampling.max_tokens,
+        seed=spec.seed,
+        stream=False,
+        extra_headers={EVAL_HEADER: job.eval},
+        extra_body={
+            "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
+            "repetition_penalty": sampling.repetition_penalty,
+        },
+    )
+
+
+async def _attempt(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -> _Try:
+    try:
+        # The SDK's timeout restarts with every read; this one is the limit of the request.
+        async with asyncio.timeout(job.timeout_s):
+            return _read(await _send(client, job, spec))
+    except (TimeoutError, openai.APITimeoutError):
+        return _Try("timeout", error=f"no reply within {job.timeout_s:.0f} s", retry=True)
+    except openai.APIConnectionError as error:
+        return _Try("cut", error=f"connection: {error.__cause__ or error}", retry=True)
+    except openai.APIStatusError as error:
+        code = error.status_code
+        return _Try(
+            "http_error", error=f"HTTP {code}: {error.message}", retry=code in RETRIED_STATUSES or code >= 500
+        )  # fmt: skip
+    except (openai.APIError, ValueError) as error:
+        # Status 200 with a body that is no JSON.
+        return _Try("http_error", error=f"unreadable answer: {error}")
+
+
+def _read(completion: ChatCompletion) -> _Try:
+    """The SDK checks no types: a field may be missing, or the whole answer a text."""
+    choices = getattr(completion, "choices", None)
+    if not choices:
+        return _Try("http_error", error=f"an answer without choices: {str(completion)[:200]!r}")
+    usage = completion.usage
+    details = None if usage is None else usage.prompt_tokens_details
+    return _Try(
+        # An aborted request (SGLang's own word) is a fault of the engine, whatever text came with it.
+        "http_error" if choices[0].finish_reason == "abort" else "ok",
+        reply=choices[0].message.content,
+        finish_reason=choices[0].finish_reason,
+        prompt_tokens=None if usage is None else usage.prompt_tokens,
+        output_tokens=None if usage is None else usage.completion_tokens,
+        cached_tokens=None if details is None else details.cached_tokens,
+    )
+
+
+def _no_proxy_to(url: str) -> None:
+    """Keep a loopback engine off the machine's HTTP proxy, which the SDK would otherwise obey."""
+    host = urlsplit(url).hostname or ""
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if loopback:
+        for name in ("NO_PROXY", "no_proxy"):
+            os.environ[name] = ",".join(filter(None, (os.environ.get(name), host)))
+
+
+def _redacted(text: str | None, api_key: str | None) -> str | None:
+    if text is None:
+        return None
+    return (text.replace(api_key, "***") if api_key else text)[:1000]

@@ -1,0 +1,86 @@
+"""Chat replies of the simulated engine: right as often as the configuration says, in a form that graders read. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from raybench.config.schema import SimulatedConfig
+from raybench.engine.simulated_timing import share
+
+DEFAULT_ACCURACY = 0.5
+DEFAULT_REPLY_TOKENS = 64
+_LETTERS = "ABCD"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What decides a reply."""
+
+    prompt_sha256: str
+    """Hash of the messages."""
+    eval: str
+    """Name of the eval, from the request's header; may be empty."""
+    target: str
+    """Target of the engine: two targets do not err on the same questions."""
+    seed: int
+    """Request seed."""
+    max_tokens: int
+    """Limit of the reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply; one word of the text counts as one token."""
+
+    text: str
+    """Text."""
+    finish_reason: str
+    """`stop` or `length`."""
+    tokens: int
+    """Length in tokens."""
+
+
+def reply_to(request: ChatRequest, gold: str | None, model: SimulatedConfig) -> Reply:
+    """The reply to a request, the same each time. Without a gold answer it says that it does not know."""
+    draw = (request.target, request.prompt_sha256, request.seed)
+    tokens = _num_tokens(request, model, share("length", *draw))
+    cut = share("cut", *draw) < model.faults.truncate_fraction
+    if cut or tokens > request.max_tokens:
+        # Cut in the middle of its work: the answer never comes.
+        return Reply(_work(request.max_tokens), "length", request.max_tokens)
+    accuracy = by_name(model.accuracy, request.eval, DEFAULT_ACCURACY)
+    if gold is None:
+        answer = "I do not know."
+    elif share("right", *draw) < accuracy:
+        answer = _in_form(gold)
+    else:
+        answer = _in_form(_wrong(gold, share("wrong", *draw)))
+    return Reply(f"{_work(tokens - len(answer.split()))}\n{answer}", "stop", tokens)
+
+
+def by_name(table: Mapping[str, float], name: str, default: float) -> float:
+    """Entry of a table by eval name, dashes and underscores alike."""
+    wanted = name.replace("-", "_")
+    return next((value for key, value in table.items() if key.replace("-", "_") == wanted), default)
+
+
+def _num_tokens(request: ChatRequest, model: SimulatedConfig, place: float) -> int:
+    mean = by_name(model.reply_tokens, request.eval, DEFAULT_REPLY_TOKENS) * model.faults.long_reply_factor
+    return max(5, round(mean * (0.5 + place)))
+
+
+def _work(num_words: int) -> str:
+    return " ".join(["step"] * max(num_words, 1))
+
+
+def _in_form(gold: str) -> str:
+    return f"Answer: {gold}" if gold in _LETTERS else f"\\boxed{{{gold}}}"
+
+
+def _wrong(gold: str, place: float) -> str:
+    if gold in _LETTERS:
+        others = [letter for letter in _LETTERS if letter != gold]
+        return others[int(place * len(others))]
+    if re.fullmatch(r"-?\d+", gold):
+        return str(int(gold) + 1 + int(place * 9))
+    return "none"

@@ -1,0 +1,114 @@
+"""Reads the answer off a reply: integers and letters.
+
+Pure, linear in the length of the reply, and free of any computer algebra: graders that evaluate what a model wrote can
+be frozen by a tower of powers, and those that lean on signals fail outside the main thread.
+
+Rules, the same for both kinds:
+- Only text that the model addresses to the user counts: nothing before the last `</think>`, nothing after a `<think>`
+  that is never closed.
+- The last answer wins. One that stands in the requested form but cannot be read is final all the same: the reply then
+  has no answer, for earlier ones were withdrawn. In another form it is prose and is passed over.
+- A reply that was cut (finish reason `length`) is read in the requested form only.
+- Nothing is guessed: no last number of the text, no bare mention of a letter.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from raybench.errors import RowsError
+from raybench.evals.base import NO_ANSWER, Extraction, Method
+from raybench.evals.notation import integer_value, letter_value
+
+LETTERS = "ABCD"
+
+# Longer than any answer, short enough that a reply of nothing but opened boxes stays cheap.
+_MAX_BOX_CHARS = 400
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<brace>\{)|(?P<bare>\d+))")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is one of the text
+_JSON = re.compile(
+    r"""(?i)\\?["']answer\\?["']\s*:\s*(?:\\?"(?P<double>[^"\\\n]*)\\?"|'(?P<single>[^'\n]*)'|(?P<plain>[^\s"'{},][^"{},\n]*))"""
+)
+# The value is a look-ahead, so that an empty "Answer:" does not hide one on the next line.
+_ANSWER_LINE = re.compile(
+    r"(?i)(?<!incorrect )(?<!wrong )\banswer[*_`\s]{0,9}[:\uff1a](?=(?P<value>[*_`\s]{0,40}[^\n]{0,400}))"
+)
+_THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    start: int
+    end: int
+    method: Method
+
+
+def last_integer(reply: str, finish_reason: str | None) -> Extraction:
+    """The integer that a reply gives, asked for in a box, else on an `Answer:` line or in a JSON `answer` field."""
+    return _last(reply, finish_reason, "boxed", integer_value)
+
+
+def last_letter(reply: str, finish_reason: str | None) -> Extraction:
+    """The letter A to D that a reply gives, asked for in a JSON `answer` field, else on an `Answer:` line or boxed."""
+    return _last(reply, finish_reason, "json", letter_value)
+
+
+def integer_of(gold: str, eval_name: str) -> str:
+    """Normal form of a row's integer answer. Raises RowsError when it is none."""
+    value = integer_value(gold)
+    if value is None:
+        raise RowsError(f"{eval_name}: the rows hold an answer that is not an integer: {gold[:40]!r}")
+    return value
+
+
+def _last(reply: str, finish_reason: str | None, requested: Method, read: Callable[[str], str | None]) -> Extraction:
+    start, end = addressed(reply)
+    candidates = sorted(_candidates(reply, start, end), key=lambda candidate: candidate.start, reverse=True)
+    for found in candidates:
+        if finish_reason == "length" and found.method != requested:
+            continue
+        value = read(reply[found.start : found.end])
+        if value is not None or found.method == requested:
+            return Extraction(value, found.method, (found.start, found.end))
+    return NO_ANSWER
+
+
+def addressed(reply: str) -> tuple[int, int]:
+    """Start and end of the text that is addressed to the user, without the model's thoughts."""
+    closed = reply.rfind(_THINK_CLOSE)
+    start = 0 if closed < 0 else closed + len(_THINK_CLOSE)
+    opened = reply.find(_THINK_OPEN, start)
+    return start, len(reply) if opened < 0 else opened
+
+
+def _candidates(reply: str, start: int, end: int) -> Iterator[_Candidate]:
+    last_close = start
+    for box in _BOX.finditer(reply, start, end):
+        if box.start() < last_close:
+            continue  # a box inside a box is part of its answer
+        if box["bare"]:
+            yield _Candidate(*box.span("bare"), "boxed")
+            continue
+        close = _closing_brace(reply, box.end(), min(end, box.end() + _MAX_BOX_CHARS))
+        # An empty box repeats the request; an unclosed one was never finished.
+        if close is not None and reply[box.end() : close].strip():
+            last_close = close
+            yield _Candidate(box.end(), close, "boxed")
+    for field in _JSON.finditer(reply, start, end):
+        group = "double" if field["double"] is not None else "single" if field["single"] is not None else "plain"
+        if field[group].strip():
+            yield _Candidate(*field.span(group), "json")
+    for line in _ANSWER_LINE.finditer(reply, start, end):
+        yield _Candidate(*line.span("value"), "answer_line")
+
+
+def _closing_brace(text: str, start: int, end: int) -> int | None:
+    """Place of the brace that closes one opened just before `start`; None when none does before `end`."""
+    depth = 1
+    for brace in _BRACE.finditer(text, start, end):
+        if brace[0] in "{}":
+            depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return brace.start()
+    return None

@@ -1,0 +1,106 @@
+"""What a short piece of LaTeX or Markdown says: an integer, or one of four letters. Pure.
+
+Only notations that leave no doubt are read. Whatever needs computing beyond a product or an exact division is not.
+"""
+
+import re
+import unicodedata
+
+# Longer pieces are prose; numbers longer than this are no answer to anything here (and int() refuses long ones).
+_MAX_CHARS = 300
+_NUMBER = r"[+-]?\d{1,18}(?:\.0+)?"
+
+_DROPPED = re.compile(
+    r"\\[,;:!> ]|~|\\(?:displaystyle|left|right|quad|qquad)(?![A-Za-z])"
+    r"|\^\s*\{?\s*\\circ\s*\}?|\\degree|\u00b0|\\?[%$]|\\[()\[\]]|[*_`\"]"
+)
+_WRAPPER = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|boldsymbol|bm|mbox|boxed|fbox)\s*\{([^{}]*)\}"
+)
+# 1,070  1{,}070  1\,070  1,\!070
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|,?\\[,!]|,)\d{3})+(?![\d,])")
+_FRACTION = re.compile(
+    rf"\\[dtc]?frac\s*\{{\s*({_NUMBER})\s*\}}\s*\{{\s*({_NUMBER})\s*\}}|({_NUMBER})\s*/\s*({_NUMBER})"
+)
+_TIMES = re.compile(r"\s*(?:\\cdot|\\times|\u00d7|\u22c5)\s*")
+_UNIT = re.compile(rf"({_NUMBER})(?P<unit>(?:\s[A-Za-z]+){{1,2}}\s*(?:\^\s?\{{?[23]\}}?)?)?")
+# Words after a number that change or question it, so that it is not the answer.
+_NO_UNITS = frozenset(
+    {"or", "and", "to", "not", "is", "isnt", "was", "pi", "mod", "modulo", "times", "plus", "minus", "over", "hundred",
+     "thousand", "million", "billion", "dozen", "factorial", "choose", "maybe", "but", "squared", "cubed", "if"}
+)  # fmt: skip
+_SINGLE_LETTER_UNITS = frozenset("mgslh")
+
+_OPTION_WORD = re.compile(r"(?i:option|choice)\s+")
+_LETTER = re.compile(r"[(\[]?\s*(?P<letter>[A-D])\s*(?:$|(?:[)\].:,]|\s[-\u2013\u2014(])(?P<text>.*))", re.DOTALL)
+_LOWER_LETTER = re.compile(r"[(\[]?([a-d])[)\]]?[.)]?")
+# A second letter beside the first: "A, B", "(A) or (B)"; not the text of an option, as in "B. C-H bonds break".
+_SECOND_LETTER = re.compile(
+    r"(?:and|or|/|&|\+)\s*[(\[]?[A-D](?:\W|$)|[(\[]?[A-D][)\]]?\s*(?:[.,;:/&]|$|(?:and|or)\b)", re.IGNORECASE
+)
+
+
+def integer_value(text: str) -> str | None:
+    """The integer that `text` states, as decimal text without leading zeros; None when it states none."""
+    if len(text) > _MAX_CHARS:
+        return None
+    folded = unicodedata.normalize("NFKC", text)
+    plain = _plain(_THOUSANDS.sub(lambda found: re.sub(r"\D", "", found[0]), folded)).rpartition("=")[2].strip()
+    plain = _unbraced(plain)
+    product = 1
+    for factor in _TIMES.split(plain):
+        value = _factor(factor)
+        if value is None:
+            return None
+        product *= value
+    return str(product)
+
+
+def letter_value(text: str) -> str | None:
+    """The letter A to D that `text` states; None when it states none or more than one."""
+    plain = _unbraced(_plain(text[:_MAX_CHARS]))
+    word = _OPTION_WORD.match(plain)
+    plain = plain[word.end() :] if word else plain
+    lower = _LOWER_LETTER.fullmatch(plain)
+    if lower:
+        return lower[1].upper()
+    found = _LETTER.fullmatch(plain)
+    if found is None or _SECOND_LETTER.match((found["text"] or "").strip()):
+        return None
+    return found["letter"]
+
+
+def _plain(text: str) -> str:
+    """Text without markup: full-width forms folded, wrappers opened, spacing and dollar signs dropped."""
+    plain = unicodedata.normalize("NFKC", text).replace("\u2212", "-")
+    for _ in range(4):  # nested wrappers are rare, and deeper nesting is no plain answer
+        opened = _WRAPPER.sub(r" \1 ", plain)
+        if opened == plain:
+            break
+        plain = opened
+    return " ".join(_DROPPED.sub(" ", plain).split()).rstrip(".,; ")
+
+
+def _unbraced(text: str) -> str:
+    while text.startswith("{") and text.endswith("}"):
+        text = text[1:-1].strip()
+    return text
+
+
+def _factor(text: str) -> int | None:
+    fraction = _FRACTION.fullmatch(text.strip())
+    if fraction:
+        top, bottom = (_whole(part) for part in (fraction[1] or fraction[3], fraction[2] or fraction[4]))
+        return top // bottom if bottom != 0 and top % bottom == 0 else None
+    number = _UNIT.fullmatch(text.strip())
+    if number is None or not _is_unit((number["unit"] or "").split()):
+        return None
+    return _whole(number[1])
+
+
+def _whole(number: str) -> int:
+    return int(number.partition(".")[0])
+
+
+def _is_unit(words: list[str]) -> bool:
+    return all(word.lower() not in _NO_UNITS and (len(word) > 1 or word in _SINGLE_LETTER_UNITS) for word in words)

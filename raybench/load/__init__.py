@@ -1,0 +1,1 @@
+"""Load shapes: what is sent and when. Pure."""

@@ -1,0 +1,1 @@
+"""Sinks: a run's report, shown elsewhere. A process of its own, after the ledger; its failure changes no result."""

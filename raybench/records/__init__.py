@@ -1,0 +1,72 @@
+"""Everything that crosses a process, a machine or the disk: units, facts, measurements, samples, findings.
+
+Invariant: a record says what was observed and nothing that could be derived later. Outcomes and scores are derived by
+`raybench.evals` and `raybench.stats` when a ledger is read, so a better grader re-scores an old run. None always means
+"not measured"; a NaN is never written.
+"""
+
+from raybench.records.base import Record, content_hash
+from raybench.records.facts import EngineFacts, GpuFacts, MemoryUsage, NodeFacts, StartUpPhase
+from raybench.records.findings import Finding, Severity
+from raybench.records.lines import LEDGER_VERSION, Kind, LedgerRecord
+from raybench.records.measurements import (
+    Cause,
+    EvalMeasurement,
+    Failure,
+    GpuSummary,
+    Measurement,
+    Outcome,
+    Pass,
+    PerfMeasurement,
+    RequestRow,
+    SampleRecord,
+)
+from raybench.records.units import (
+    EvalUnit,
+    Message,
+    OneBatchLoad,
+    PerfUnit,
+    Plan,
+    RuleSpec,
+    SampleSpec,
+    Sampling,
+    Unit,
+    WarmUp,
+    prompt_hash,
+)
+
+__all__ = [
+    "LEDGER_VERSION",
+    "Cause",
+    "EngineFacts",
+    "EvalMeasurement",
+    "EvalUnit",
+    "Failure",
+    "Finding",
+    "GpuFacts",
+    "GpuSummary",
+    "Kind",
+    "LedgerRecord",
+    "Measurement",
+    "MemoryUsage",
+    "Message",
+    "NodeFacts",
+    "OneBatchLoad",
+    "Outcome",
+    "Pass",
+    "PerfMeasurement",
+    "PerfUnit",
+    "Plan",
+    "Record",
+    "RequestRow",
+    "RuleSpec",
+    "SampleRecord",
+    "SampleSpec",
+    "Sampling",
+    "Severity",
+    "StartUpPhase",
+    "Unit",
+    "WarmUp",
+    "content_hash",
+    "prompt_hash",
+]

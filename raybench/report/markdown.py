@@ -1,0 +1,253 @@
+"""The report as a Markdown page: verdict and findings first, numbers after. Pure."""
+
+from raybench.report import numbers, tables
+from raybench.report.model import Comparison, EvalRow, PerfRow, Report
+from raybench.report.tables import Table
+from raybench.report.words import groups, in_short, missing_sentence, run_command, verdict_sentence
+
+SIMULATED = (
+    "> **SIMULATED.** A timing model made up every number of {targets}. They show what a report looks like and how "
+    "long a run takes; they are no measurements."
+)
+
+
+def render(report: Report) -> str:
+    """The whole page, ending in a newline."""
+    blocks = [
+        *_head(report),
+        *_findings(report),
+        *_performance(report),
+        *_comparisons(report),
+        *_accuracy(report),
+        *_startup(report),
+        *_targets(report),
+        *_failures(report),
+        *_reproduce(report),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def markdown_table(table: Table) -> str:
+    """A table whose source can be read as it stands: cells are padded to the width of their column."""
+    grid = [table.headers, *table.rows]
+    grid = [tuple(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in grid]
+    widths = [max(3, *(len(row[column]) for row in grid)) for column in range(len(table.headers))]
+
+    def line(cells: tuple[str, ...]) -> str:
+        padded = (
+            cell.ljust(width) if column < table.num_left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rules = ("-" * width if c < table.num_left else "-" * (width - 1) + ":" for c, width in enumerate(widths))
+    return "\n".join([line(grid[0]), f"| {' | '.join(rules)} |", *(line(row) for row in grid[1:])])
+
+
+def _head(report: Report) -> list[str]:
+    blocks = [f"# raybench: {report.provenance.name}"]
+    names = [target.name for target in report.targets if target.simulated]
+    if names:
+        blocks.append(SIMULATED.format(targets=_and(names)))
+    blocks.append(f"**Verdict: {report.verdict}.** {verdict_sentence(report)}")
+    made = report.provenance
+    ran = f"{numbers.moment(made.first_unix_s)} to {numbers.moment(made.last_unix_s)}"
+    blocks.append(f"Model `{made.model}` on {_and([target.name for target in report.targets])}, {ran}.")
+    lines = in_short(report)
+    if lines:
+        blocks.append("## In short")
+        blocks.append("\n".join(f"- {line}" for line in lines))
+    return blocks
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _findings(report: Report) -> list[str]:
+    blocks = ["## Findings"]
+    found = groups(report.findings)
+    if not found:
+        return [*blocks, "None: every check was made and found nothing."]
+    for group in found:
+        count = f" ({group.num} times)" if group.num > 1 else ""
+        lines = [f"**{group.mark}: {group.title}** - {group.about}{count}, `{group.code}`", ""]
+        lines += [f"- Rule: {rule}" for rule in group.rules]
+        lines += [f"- Seen: {seen}" for seen in group.seen]
+        lines += [f"- What to do: {advice}" for advice in group.advice]
+        blocks.append("\n".join(lines))
+    return blocks
+
+
+def _performance(report: Report) -> list[str]:
+    if not report.perf:
+        return []
+    blocks = [
+        "## Performance",
+        "One static batch: all prompts go out in one request. Medians over the repeats. Formulas are those of SGLang's "
+        "`bench_one_batch_server`: input throughput = prompt tokens / TTFT last; output throughput = reply tokens / "
+        "(latency - TTFT last); ITL = batch size / output throughput. Steady values count only the time in which the "
+        "whole batch decodes, without first tokens. Latency spread is half of the distance between the slowest and the "
+        "quickest repeat.",
+    ]
+    for target in report.targets:
+        for sweep in dict.fromkeys(row.sweep for row in report.perf):
+            rows = [row for row in report.perf if (row.target, row.sweep) == (target.name, sweep)]
+            if rows:
+                blocks += _sweep(rows, target.name, sweep, simulated=target.simulated)
+    return blocks
+
+
+def _sweep(rows: list[PerfRow], target: str, sweep: str, *, simulated: bool) -> list[str]:
+    banner = " (SIMULATED)" if simulated else ""
+    blocks = [
+        f"### {target}{banner}: {sweep}, {rows[0].input_tokens:,} tokens in, {rows[0].output_tokens:,} out",
+        markdown_table(tables.perf_table(rows)),
+        markdown_table(tables.detail_table(rows)),
+    ]
+    if any(len(row.repeats) > 1 for row in rows):
+        blocks += ["Smallest and largest of the repeats:", markdown_table(tables.range_table(rows))]
+    return blocks
+
+
+def _comparisons(report: Report) -> list[str]:
+    beside = [comparison for comparison in report.comparisons if comparison.kind == "targets"]
+    published = [comparison for comparison in report.comparisons if comparison.kind == "reference"]
+    blocks: list[str] = []
+    if beside:
+        blocks.append("## Comparison")
+    for comparison in beside:
+        blocks += _comparison(comparison)
+    for comparison in published:
+        blocks += _reference(report, comparison)
+    return blocks
+
+
+def _comparison(comparison: Comparison) -> list[str]:
+    blocks: list[str] = []
+    if comparison.rows:
+        blocks += [
+            f"### {comparison.target} against {comparison.baseline}: {comparison.sweep}",
+            f"{comparison.caveat} Each cell is {comparison.target} / {comparison.baseline}: the ratio of the medians "
+            "and, in brackets, the smallest and largest ratio that the repeats allow. Below 1 is better for latency, "
+            "TTFT, ITL and cost; above 1 is better for throughput.",
+            markdown_table(tables.comparison_table(comparison)),
+        ]
+    if comparison.evals:
+        blocks += [
+            f"Accuracy, {comparison.target} minus {comparison.baseline}, paired by question:",
+            _differences(comparison),
+        ]
+    if comparison.arguments:
+        blocks += [
+            "What differs in the engines' resolved arguments:",
+            markdown_table(tables.argument_table(comparison.arguments, (comparison.baseline, comparison.target))),
+        ]
+    return blocks
+
+
+def _differences(comparison: Comparison) -> str:
+    lines: list[str] = []
+    for row in comparison.evals:
+        seen = row.accuracy
+        text = f"- **{row.eval}**: {seen.difference:+.3f}"
+        if seen.low is not None and seen.high is not None:
+            text += f", 95% interval [{seen.low:+.3f}, {seen.high:+.3f}]"
+            text += ", which holds 0: no difference shown" if seen.low <= 0 <= seen.high else ", which excludes 0"
+        else:
+            text += ", every question alike, so without an interval"
+        lines.append(
+            f"{text} ({seen.num_questions:,} questions, {seen.num_discordant:,} answers that one alone got right)."
+        )
+    return "\n".join(lines)
+
+
+def _reference(report: Report, comparison: Comparison) -> list[str]:
+    return [
+        f"## Reference: {comparison.target} beside {comparison.baseline}",
+        f"{comparison.caveat} Ratios are this run / published.",
+        markdown_table(tables.reference_table(comparison, report.perf)),
+    ]
+
+
+def _accuracy(report: Report) -> list[str]:
+    if not report.evals:
+        return []
+    rows = list(report.evals)
+    blocks = [
+        "## Accuracy",
+        "The interval is for these questions on this server. Gate: PASS if the one-sided 95% lower bound is above the "
+        "reference minus the margin, FAIL if the upper bound is below it, else INCONCLUSIVE.",
+        markdown_table(tables.accuracy_table(rows)),
+        markdown_table(tables.outcome_table(rows)),
+        "\n".join(_sampling(rows)),
+    ]
+    notes = [note for row in rows for note in _eval_notes(row)]
+    return [*blocks, "\n".join(notes)] if notes else blocks
+
+
+def _sampling(rows: list[EvalRow]) -> list[str]:
+    lines: list[str] = []
+    for name in dict.fromkeys(row.eval for row in rows):
+        sent = next(row.sampling for row in rows if row.eval == name).model_dump()
+        lines.append(f"- Sent with every request of **{name}**: {', '.join(f'{k} {v:g}' for k, v in sent.items())}.")
+    return lines
+
+
+def _eval_notes(row: EvalRow) -> list[str]:
+    seen, name = row.accuracy, f"**{row.eval}** on **{row.target}**"
+    notes: list[str] = []
+    if row.synthetic:
+        notes.append(f"- {name}: stand-in questions made by code; the score says nothing about the model.")
+    if seen.worst != seen.best:
+        notes.append(
+            f"- {name}: {seen.worst:.3f} if every missing or errored sample were wrong, {seen.best:.3f} if every one "
+            "were right."
+        )
+    if seen.population is not None and seen.population != seen.exam:
+        low, high = seen.population.low, seen.population.high
+        notes.append(f"- {name}: for questions of this kind in general, 95% interval [{low:.3f}, {high:.3f}].")
+    if seen.gate is not None and seen.gate.repeats_needed is not None:
+        notes.append(
+            f"- {name}: INCONCLUSIVE; about {seen.gate.repeats_needed} repeats of every question would decide."
+        )
+    return notes
+
+
+def _startup(report: Report) -> list[str]:
+    if not report.startup:
+        return []
+    blocks = ["## Start-up and memory", markdown_table(tables.startup_table(report))]
+    memory = tables.memory_table(report)
+    return blocks if memory is None else [*blocks, "Of one rank, as the engine reports it:", markdown_table(memory)]
+
+
+def _targets(report: Report) -> list[str]:
+    return ["## What ran", markdown_table(tables.target_table(report))]
+
+
+def _failures(report: Report) -> list[str]:
+    table = tables.failure_table(report)
+    blocks = ["## Failures and retries"]
+    return [*blocks, "None."] if table is None else [*blocks, markdown_table(table)]
+
+
+def _reproduce(report: Report) -> list[str]:
+    made = report.provenance
+    last = made.sessions[-1]
+    sessions = "1 session" if len(made.sessions) == 1 else f"{len(made.sessions)} sessions"
+    lines = [
+        f"- Run {made.run_id}, {sessions}; cluster: {last.cluster}.",
+        f"- raybench {last.raybench_version}, Ray {last.ray_version}, Python {last.python_version}.",
+        f"- Model `{made.model}`, revision {made.model_revision or 'default'}; seed {made.seed}.",
+        f"- Configuration {made.config_digest}, plan {made.plan_digest or 'never written'}.",
+        f"- The last session ended: {made.end or 'it was cut off before it could say'}.",
+    ]
+    blocks = ["## How to reproduce", f"```bash\n{run_command(report)}\n```", "\n".join(lines)]
+    if report.num_missing:
+        blocks.append(missing_sentence(report))
+    blocks.append(
+        "This page is made from `ledger.jsonl` alone; `raybench report RUN_DIR` makes it again. All numbers are in "
+        "`report.json`."
+    )
+    return blocks

@@ -1,0 +1,252 @@
+"""Verdicts, findings and caveats in words that a newcomer understands. Pure; shared by all pages."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from raybench.records import Finding
+from raybench.report import numbers
+from raybench.report.model import Comparison, EvalRow, Report
+from raybench.stats.compare import Ratio
+
+TITLES = {
+    "wrong_output_length": "Requests failed or replies had the wrong length",
+    "wrong_prompt_length": "The server counted other prompts than were sent",
+    "unexpected_cache_hits": "Prompts were answered from the prefix cache",
+    "retracted": "The batch did not fit into the KV cache",
+    "cold_start": "Measured before the engine had warmed up",
+    "stall": "The server stood still in the middle of a pass",
+    "client_saturated": "The load client may be the limit",
+    "shared_host": "Another engine was up on the same machine",
+    "throttled": "GPUs lowered their clocks",
+    "outlier_repeat": "One repeat is far from the others",
+    "noisy": "Repeats differ widely",
+    "ttft_not_monotonic": "A batch waits longer for its first tokens than a larger one",
+    "itl_not_monotonic": "A batch decodes more slowly than a larger one",
+    "engine_died_during_unit": "An engine died while it was measured",
+    "mixed_versions": "One target ran different versions",
+    "mixed_versions_between_targets": "The targets ran different engine versions",
+    "simulated": "Simulated numbers",
+    "simulated_beside_real": "Simulated and real engines in one report",
+    "resolved_args_differ": "The engines chose different settings by themselves",
+    "rows_altered": "Per-request rows are missing or were changed",
+    "truncated": "Replies were cut at max_tokens",
+    "errored": "Samples ended in errors",
+    "unparsed": "Answers could not be read",
+    "max_tokens_low": "The reply limit is low for this eval",
+    "identical_repeats": "Repeats of a question gave the same text",
+    "letter_bias": "Some letters are answered more often than chance",
+}
+"""A headline for every check; checks without one are shown by their code."""
+
+_MARKS = {"red": "RED", "warn": "WARNING", "info": "NOTE"}
+_SHOWN = 3
+"""Units of one group that are shown one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindingGroup:
+    """Findings of one check about one target, told once."""
+
+    mark: str
+    """RED, WARNING or NOTE."""
+    code: str
+    title: str
+    about: str
+    """Target, or `the whole run`."""
+    rules: tuple[str, ...]
+    seen: tuple[str, ...]
+    """What was seen, one line for each finding, cut after a few."""
+    advice: tuple[str, ...]
+    num: int
+
+
+def groups(findings: Iterable[Finding]) -> list[FindingGroup]:
+    """Findings by (check, severity, target), in their order."""
+    together: dict[tuple[str, str, str | None], list[Finding]] = {}
+    for finding in findings:
+        together.setdefault((finding.code, finding.severity, finding.target), []).append(finding)
+    return [
+        FindingGroup(
+            mark=_MARKS[severity],
+            code=code,
+            title=TITLES.get(code, code.replace("_", " ").capitalize()),
+            about=target or "the whole run",
+            rules=tuple(_sentence(rule) for rule in _distinct(f.rule for f in members)[:2]),
+            seen=_seen(members),
+            advice=tuple(_sentence(text) for text in _distinct(f.advice for f in members)[:2]),
+            num=len(members),
+        )
+        for (code, severity, target), members in together.items()
+    ]
+
+
+def verdict_sentence(report: Report) -> str:
+    """What the verdict means, in a sentence or two."""
+    made = report.provenance
+    reds = sum(finding.severity == "red" for finding in report.findings)
+    warnings = len([group for group in groups(report.findings) if group.mark == "WARNING"])
+    parts: list[str] = []
+    match report.verdict:
+        case "VALID":
+            whole = f"all {_count(made.num_units, 'unit')}"
+            if made.num_samples:
+                whole += f" and {_count(made.num_samples, 'sample')}"
+            parts.append(f"{whole} came back and no check is red.")
+        case "INVALID":
+            about = "it is" if reds == 1 else "they are"
+            parts.append(f"{_count(reds, 'red finding')} below. Do not use the numbers that {about} about.")
+        case "INCOMPLETE":
+            parts.append("results are missing; those that are here are sound as far as the checks can tell.")
+    if report.num_missing:
+        parts.append(missing_sentence(report))
+    if warnings:
+        parts.append(f"{_count(warnings, 'warning')} below.")
+    text = " ".join(parts)
+    return text[0].upper() + text[1:]
+
+
+def missing_sentence(report: Report) -> str:
+    """How much is missing and how to get it."""
+    made = report.provenance
+    if made.plan_digest is None:
+        what = "The run ended before its plan was written"
+    else:
+        what = f"Missing: {made.num_units_missing:,} of {_count(made.num_units, 'unit')}"
+        if made.num_samples_missing:
+            what += f", {made.num_samples_missing:,} of {_count(made.num_samples, 'sample')}"
+    return f"{what}. Finish with `{resume_command(report)}`."
+
+
+def resume_command(report: Report) -> str:
+    """The first session's command without its folder, and the folder as the reader knows it."""
+    return f"{run_command(report)} --resume RUN_DIR"
+
+
+def run_command(report: Report) -> str:
+    """The first session's command without `--out` and `--resume`."""
+    sessions = report.provenance.sessions
+    words = list(sessions[0].command) if sessions else ["raybench", "run", "CONFIG"]
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip or word.startswith(("--out=", "--resume=")):
+            skip = False
+        elif word in ("--out", "--resume"):
+            skip = True
+        else:
+            kept.append(word)
+    return " ".join(kept)
+
+
+def in_short(report: Report) -> list[str]:
+    """The result in a few sentences: one for each comparison and each eval."""
+    beside = [c for c in report.comparisons if c.kind == "targets" and c.rows] or report.comparisons
+    lines = [line for comparison in beside if (line := _comparison_line(comparison)) is not None]
+    lines.extend(eval_sentence(row) for row in report.evals if row.accuracy.num_samples)
+    return lines
+
+
+def _comparison_line(comparison: Comparison) -> str | None:
+    rows = [row for row in comparison.rows if row.output_throughput is not None]
+    if not rows:
+        return None
+    parts = [
+        part
+        for part in (
+            _range("output throughput", [(r.batch_size, r.output_throughput) for r in rows]),
+            _range("input throughput", [(r.batch_size, r.input_throughput) for r in rows]),
+            _range("inter-token latency", [(r.batch_size, r.itl) for r in rows]),
+        )
+        if part is not None
+    ]
+    text = f"**{comparison.target}** against **{comparison.baseline}**: {'; '.join(parts)}. {short_caveat(comparison)}"
+    return f"{text} ~ = the repeats of the two overlap." if "~" in text else text
+
+
+def short_caveat(comparison: Comparison) -> str:
+    """The first sentence of what a comparison rests on."""
+    return f"{comparison.caveat.split('. ')[0].removesuffix('.')}."
+
+
+def _range(what: str, ratios: list[tuple[int, Ratio | None]]) -> str | None:
+    known = [(size, ratio) for size, ratio in ratios if ratio is not None]
+    if not known:
+        return None
+    first, last = known[0], known[-1]
+    text = f"{what} {numbers.times(first[1], with_range=False)} at batch {first[0]}"
+    return text if len(known) == 1 else f"{text}, {numbers.times(last[1], with_range=False)} at batch {last[0]}"
+
+
+def eval_sentence(row: EvalRow) -> str:
+    """Score, interval, n and the gate of one eval on one target."""
+    text = f"**{row.eval}** on **{row.target}**: {score_text(row)}, {size_text(row)}"
+    if row.synthetic:
+        text += " (stand-in questions: says nothing about the model)"
+    seen = row.accuracy
+    if seen.num_samples < seen.num_planned:
+        text += f", between {seen.worst:.3f} and {seen.best:.3f} with the missing ones"
+    gate = seen.gate
+    if gate is not None:
+        text += f"; reference {numbers.share(gate.baseline)}: {gate.verdict}"
+    return f"{text}."
+
+
+def score_text(row: EvalRow) -> str:
+    """Score with its 95% interval for these questions."""
+    seen = row.accuracy
+    if seen.score is None or seen.exam is None:
+        return "no score"
+    return f"{numbers.share(seen.score)} [{numbers.share(seen.exam.low)}, {numbers.share(seen.exam.high)}]"
+
+
+def size_text(row: EvalRow) -> str:
+    """n, in questions and repeats."""
+    seen = row.accuracy
+    if seen.num_repeats == 1:
+        return f"n = {seen.num_scored:,}"
+    return f"n = {seen.num_scored:,} ({seen.num_questions:,} questions x {seen.num_repeats} repeats)"
+
+
+def _seen(members: list[Finding]) -> tuple[str, ...]:
+    shown = [_evidence(finding) for finding in members[:_SHOWN]]
+    if len(members) > _SHOWN:
+        shown.append(f"and {len(members) - _SHOWN} more like these")
+    return tuple(shown)
+
+
+def _evidence(finding: Finding) -> str:
+    values = dict(finding.evidence)
+    place: list[str] = []
+    if "batch_size" in values:
+        place.append(f"batch {values.pop('batch_size'):.0f}")
+    if "repeat" in values:
+        place.append(f"repeat {values.pop('repeat') + 1:.0f}")
+    if (launch := values.pop("launch", 0)) > 0:
+        place.append(f"launch {launch + 1:.0f}")
+    said = ", ".join(_said(name, value) for name, value in values.items())
+    return f"{', '.join(place)}: {said}" if place else said
+
+
+def _said(name: str, value: float) -> str:
+    """`longest_gap_s` 0.2 -> longest gap 0.2 s; `cached_fraction` 0.01 -> cached fraction 1.0%."""
+    words = name.removeprefix("num_").replace("_", " ")
+    if name.endswith("_fraction"):
+        return f"{words} {100 * value:.1f}%"
+    for ending in ("_s", "_ms"):
+        if name.endswith(ending):
+            return f"{words.removesuffix(ending.replace('_', ' '))} {numbers.evidence(value)} {ending[1:]}"
+    return f"{words} {numbers.evidence(value)}"
+
+
+def _sentence(text: str) -> str:
+    if not text.partition(" ")[0].endswith(":"):  # the name of an eval keeps its case
+        text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", ")")) else f"{text}."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))

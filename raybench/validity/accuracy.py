@@ -1,0 +1,225 @@
+"""Checks of the evals: was the model able to answer, did it, and were its answers read?
+
+A low score is a statement about a model only when these are quiet. The report that this project grew from lost both of
+its scores to a reply limit that no check looked at.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from raybench.config.schema import EvalConfig
+from raybench.evals import eval_named
+from raybench.evals.answers import LETTERS
+from raybench.evals.base import Eval
+from raybench.evals.grade import outcomes
+from raybench.ledger.view import RunView
+from raybench.records import EvalUnit, Finding, Outcome, SampleRecord, Severity
+from raybench.stats.accuracy import AccuracyScore, score
+from raybench.stats.distributions import chi_square_p
+
+TRUNCATED_FRACTION = 0.01
+ERRORED_FRACTION = 0.01
+UNPARSED_FRACTION = 0.02
+IDENTICAL_FRACTION = 0.05
+MIN_REPEATED_CHARS = 200
+"""Shorter replies (a bare sum in a box) are the same text by right, whatever the temperature."""
+LETTER_BIAS_P = 0.01
+MIN_LETTERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredEval:
+    """One eval on one target, read from a ledger."""
+
+    target: str
+    """Name of the target."""
+    config: EvalConfig
+    """The eval's settings in the run's configuration."""
+    evaluation: Eval
+    """The eval itself."""
+    samples: tuple[SampleRecord, ...]
+    """Samples with a record, in plan order."""
+    outcomes: dict[tuple[str, int], Outcome]
+    """Their outcomes by (question, repeat)."""
+    score: AccuracyScore
+    """The score, its intervals and its gate."""
+
+
+def scored_evals(view: RunView) -> Iterator[ScoredEval]:
+    """Every planned eval of every target, in the order of the configuration."""
+    planned: dict[tuple[str, str], list[tuple[str, tuple[str, int]]]] = defaultdict(list)
+    for unit in view.units.values():
+        if isinstance(unit, EvalUnit):
+            for spec in unit.samples:
+                planned[unit.target, unit.eval].append((spec.key, (spec.question, spec.repeat)))
+    for target in view.config.targets:
+        for config in view.config.evals:
+            wanted = planned.get((target.name, config.name))
+            if not wanted:
+                continue
+            evaluation = eval_named(config.name)
+            samples = tuple(view.samples[key] for key, _ in wanted if key in view.samples)
+            graded = outcomes(samples, evaluation)
+            figures = score(graded, {item for _, item in wanted}, config.baseline, config.margin)
+            yield ScoredEval(target.name, config, evaluation, samples, graded, figures)
+
+
+def accuracy_findings(view: RunView) -> list[Finding]:
+    """All findings about the evals of a run, by target and eval."""
+    return [finding for scored in scored_evals(view) for finding in findings(scored)]
+
+
+def findings(scored: ScoredEval) -> list[Finding]:
+    """Findings about one eval on one target."""
+    checks = (_truncated, _errored, _unparsed, _max_tokens_low, _identical_repeats, _letter_bias)
+    return [found for check in checks if (found := check(scored)) is not None]
+
+
+def _finding(
+    scored: ScoredEval, named: tuple[str, Severity], rule: str, evidence: dict[str, float], advice: str
+) -> Finding:
+    code, severity = named
+    return Finding(
+        code=code,
+        severity=severity,
+        scope="target",
+        target=scored.target,
+        rule=f"{scored.config.name}: {rule}",
+        evidence=evidence,
+        advice=advice,
+    )
+
+
+def _truncated(scored: ScoredEval) -> Finding | None:
+    share = scored.score.truncated_fraction
+    if share is None or share <= TRUNCATED_FRACTION:
+        return None
+    limit = scored.config.sampling.max_tokens
+    cut = [s.output_tokens for s in scored.samples if s.finish_reason == "length" and s.output_tokens is not None]
+    evidence: dict[str, float] = {
+        "truncated_fraction": share,
+        "num_truncated": scored.score.counts["truncated"],
+        "max_tokens": limit,
+    }
+    if cut and max(cut) < limit:
+        evidence["longest_cut_reply_tokens"] = max(cut)
+        advice = (
+            f"replies were cut at {max(cut)} tokens, before sampling.max_tokens ({limit}): raise the engine's context "
+            "length or its token capacity"
+        )
+    else:
+        needed = scored.evaluation.min_max_tokens
+        enough = f"to at least {needed}" if needed > limit else f"to {2 * limit} or more"
+        advice = (
+            f"raise sampling.max_tokens from {limit} {enough}; if replies then still run to the limit, read one: "
+            "endless repetition calls for a temperature or a presence_penalty"
+        )
+    return _finding(
+        scored, ("truncated", "red"), f"at most {TRUNCATED_FRACTION:.0%} of the replies are cut", evidence, advice
+    )
+
+
+def _errored(scored: ScoredEval) -> Finding | None:
+    share = scored.score.errored_fraction
+    if share is None or share <= ERRORED_FRACTION:
+        return None
+    errored = [s for s in scored.samples if scored.outcomes[s.question, s.repeat] == "errored"]
+    kinds = Counter(s.status if s.status != "ok" else (s.finish_reason or "none") for s in errored)
+    evidence: dict[str, float] = {"errored_fraction": share, "num_errored": len(errored)}
+    evidence |= {f"num_{kind}": number for kind, number in sorted(kinds.items())}
+    first = next((s.error for s in errored if s.error), None)
+    said = f" (the first one said: {first.strip().splitlines()[0][:160]})" if first and first.strip() else ""
+    if kinds.most_common(1)[0][0] == "timeout":
+        advice = (
+            f"raise timeout_s from {scored.config.timeout_s:g} or lower concurrency from {scored.config.concurrency}"
+        )
+    else:
+        advice = "look at the engine's log for the faults of these requests, then run again with --resume"
+    rule = f"at most {ERRORED_FRACTION:.0%} of the samples stay without a reply after all retries"
+    return _finding(scored, ("errored", "red"), rule, evidence, advice + said)
+
+
+def _unparsed(scored: ScoredEval) -> Finding | None:
+    share = scored.score.unparsed_fraction
+    if share is None or share <= UNPARSED_FRACTION:
+        return None
+    unread = [s for s in scored.samples if scored.outcomes[s.question, s.repeat] == "unparsed"]
+    empty = sum(not (s.reply or "").strip() for s in unread)
+    evidence: dict[str, float] = {"unparsed_fraction": share, "num_unparsed": len(unread), "num_empty": empty}
+    if 2 * empty > len(unread):
+        advice = (
+            "most of these replies are empty: a reasoning parser that takes the whole reply, or a wrong chat template"
+        )
+    else:
+        advice = (
+            "read a few of these replies in the ledger: the model ignores the answer's format (a wrong chat template?)"
+        )
+    rule = f"at most {UNPARSED_FRACTION:.0%} of the replies have no answer that can be read"
+    return _finding(scored, ("unparsed", "warn"), rule, evidence, advice)
+
+
+def _max_tokens_low(scored: ScoredEval) -> Finding | None:
+    limit, needed = scored.config.sampling.max_tokens, scored.evaluation.min_max_tokens
+    if limit >= needed or scored.config.rows == "synthetic":
+        return None
+    evidence: dict[str, float] = {"max_tokens": limit, "recommended_tokens": needed}
+    advice = f"raise sampling.max_tokens from {limit} to {needed}: a reply that is cut counts as not correct"
+    rule = f"sampling.max_tokens is at least {needed}"
+    return _finding(scored, ("max_tokens_low", "warn"), rule, evidence, advice)
+
+
+def _identical_repeats(scored: ScoredEval) -> Finding | None:
+    if scored.config.sampling.temperature == 0:
+        return None
+    replies: dict[str, list[str]] = defaultdict(list)
+    for sample in scored.samples:
+        if scored.outcomes[sample.question, sample.repeat] != "errored" and _is_long(sample):
+            replies[sample.question].append(sample.reply or "")
+    num_pairs = sum(_pairs(len(texts)) for texts in replies.values())
+    num_same = sum(_pairs(number) for texts in replies.values() for number in Counter(texts).values())
+    if num_pairs == 0 or num_same / num_pairs <= IDENTICAL_FRACTION:
+        return None
+    evidence: dict[str, float] = {"identical_fraction": num_same / num_pairs, "num_pairs": num_pairs}
+    advice = (
+        "the repeats are not independent, so intervals are too narrow: look for a response cache, and for an engine in "
+        "deterministic mode that ignores the request's seed"
+    )
+    rule = f"at most {IDENTICAL_FRACTION:.0%} of the pairs of repeats of a question are the same text"
+    return _finding(scored, ("identical_repeats", "warn"), rule, evidence, advice)
+
+
+def _is_long(sample: SampleRecord) -> bool:
+    return len(sample.reply or "") >= MIN_REPEATED_CHARS
+
+
+def _pairs(number: int) -> int:
+    return number * (number - 1) // 2
+
+
+def _letter_bias(scored: ScoredEval) -> Finding | None:
+    if scored.evaluation.answer_form != "letter":
+        return None
+    chosen = Counter(_letters(scored.evaluation, scored.samples, scored.outcomes))
+    total = chosen.total()
+    if total < MIN_LETTERS:
+        return None
+    expected = total / len(LETTERS)
+    statistic = sum((chosen[letter] - expected) ** 2 / expected for letter in LETTERS)
+    p_value = chi_square_p(statistic, len(LETTERS) - 1)
+    if p_value >= LETTER_BIAS_P:
+        return None
+    evidence: dict[str, float] = {f"num_{letter}": chosen[letter] for letter in LETTERS} | {"p_value": p_value}
+    advice = "the right letters are drawn evenly, the given ones are not: the model guesses, or answers are misread"
+    rule = f"the letters A to D are given evenly (chi-square, p at least {LETTER_BIAS_P:g})"
+    return _finding(scored, ("letter_bias", "warn"), rule, evidence, advice)
+
+
+def _letters(
+    evaluation: Eval, samples: Sequence[SampleRecord], graded: dict[tuple[str, int], Outcome]
+) -> Iterable[str]:
+    for sample in samples:
+        if graded[sample.question, sample.repeat] in ("correct", "incorrect"):
+            value = evaluation.extract(sample.reply or "", sample.finish_reason).value
+            if value is not None:
+                yield value

@@ -1,0 +1,135 @@
+"""The run folder, the cluster's address, exit codes and lines: the driver's edges without Ray."""
+
+import io
+import socket
+from pathlib import Path
+
+import pytest
+from ledger_builder import LedgerBuilder
+from ledger_builder import config as ledger_config
+from rich.console import Console
+
+from raybench.driver import cluster
+from raybench.driver.cluster import connect
+from raybench.driver.finish import EXIT_BY_CAUSE, infrastructure_exit
+from raybench.driver.folder import JOB_VARIABLE, check_resumable, check_writable, choose
+from raybench.driver.screen import Screen
+from raybench.errors import ClusterError, ConfigError, LedgerError, StorageError
+from raybench.records import Failure, PerfUnit
+
+
+def test_the_run_folder_is_out_itself_or_named_after_the_run() -> None:
+    assert choose("some/where", "name", "STAMP", "cmd") == Path("some/where")
+    assert choose(None, "name", "STAMP", "cmd") == Path("runs/name-STAMP")
+
+
+@pytest.mark.parametrize(("out", "words"), [(None, "no --out was given"), ("rel/out", "--out rel/out is relative")])
+def test_a_job_must_write_where_it_outlives_the_job(out: str | None, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(JOB_VARIABLE, "{}")
+    with pytest.raises(ConfigError, match=words) as error:
+        choose(out, "name", "STAMP", "python -m raybench run c.yaml")
+    assert error.value.message.endswith("python -m raybench run c.yaml --out /absolute/folder/name")
+    assert choose("/abs", "name", "STAMP", "cmd") == Path("/abs")
+    with pytest.raises(ConfigError, match="--resume rel is relative"):
+        check_resumable(Path("rel"), "cmd")
+    check_resumable(Path("/abs"), "cmd")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder, words in (
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "file" / "below", "Not a directory"),
+        (Path("/proc/raybench-run"), "No such file"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        with pytest.raises(StorageError, match=words):
+            check_writable(folder)
+    check_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+def test_a_folder_that_holds_a_run_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "ledger.jsonl").touch()
+    with pytest.raises(LedgerError, match="already holds a ledger"):
+        check_writable(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("ray://127.0.0.1:10001", "ray job submit"),
+        ("http://127.0.0.1:8265", "no Ray cluster answers|no address"),
+        ("somewhere", "is no address"),
+        ("127.0.0.1:99999", "is no address"),
+        ("127.0.0.1:1", "Connection refused"),
+        ("no-such-host.invalid:6379", "no Ray cluster answers at no-such-host.invalid:6379"),
+    ],
+)
+def test_a_wrong_address_is_one_clear_message(address: str, words: str) -> None:
+    with pytest.raises(ClusterError, match=words):
+        connect(address, 1)
+
+
+def test_auto_is_the_cluster_that_ray_address_names_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ClusterError, match=r"127.0.0.1:1 \(Connection refused\)"):
+        connect("auto", 1)
+
+
+def test_auto_takes_no_notice_of_a_cluster_that_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert cluster._address_of_auto() == "local"
+    (tmp_path / "ray").mkdir()
+    hint = tmp_path / "ray" / "ray_current_cluster"
+    hint.write_text("127.0.0.1:1\n")
+    assert cluster._address_of_auto() == "local"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        hint.write_text(address)
+        assert cluster._address_of_auto() == address
+
+
+def test_every_cause_has_its_exit_code() -> None:
+    assert EXIT_BY_CAUSE == {
+        "engine_start": 22, "engine_died": 23, "timeout": 23, "node_lost": 24, "client": 25, "bug": 1, "stopped": None,
+    }  # fmt: skip
+
+
+def screen(**options: object) -> tuple[Screen, io.StringIO]:
+    text = io.StringIO()
+    return Screen(Console(file=text, width=40, **options), 3, 1), text  # type: ignore[arg-type]
+
+
+def test_a_job_log_gets_plain_timed_lines_and_one_line_a_unit() -> None:
+    shown, text = screen()
+    with shown:
+        shown.line("n0 [joined] " + "x" * 60)
+        shown.counts({"pending": 1, "running": 1, "done": 1, "given_up": 0})
+        shown.counts({"pending": 0, "running": 1, "done": 2, "given_up": 0})
+        shown.counts({"pending": 0, "running": 1, "done": 2, "given_up": 0})
+        shown.counts({"pending": 0, "running": 0, "done": 2, "given_up": 1})
+    assert text.getvalue().splitlines() == ["00:00 n0 [joined] " + "x" * 60, "00:00 2/3 units done, 1 running"]
+
+
+def test_a_terminal_gets_a_bar_that_goes_away() -> None:
+    shown, text = screen(force_terminal=True)
+    with shown:
+        shown.counts({"pending": 0, "running": 0, "done": 2, "given_up": 1})
+    assert "1 given up" in text.getvalue()
+    assert "units done" not in text.getvalue()
+
+
+def test_the_first_unit_that_was_given_up_and_is_missing_names_the_exit_code() -> None:
+    builder = LedgerBuilder(ledger_config())
+    builder.session()
+    builder.planned()
+    perf = [unit for unit in builder.plan.units if isinstance(unit, PerfUnit)]
+    builder.failed(perf[0].key, Failure(cause="client", message="tried again"))
+    assert infrastructure_exit(builder.view()) is None, "it was not given up"
+    builder.failed(perf[0].key, Failure(cause="engine_died", message="gone", given_up=True), attempt=2)
+    builder.failed(perf[1].key, Failure(cause="node_lost", message="gone", given_up=True))
+    assert infrastructure_exit(builder.view()) == 23
+    builder.perf_done(perf[0], "n0.0", attempt=3)
+    assert infrastructure_exit(builder.view()) == 24, "the first was done by a later session"

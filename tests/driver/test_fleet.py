@@ -1,0 +1,251 @@
+"""What becomes of calls on actors that fail, die, are silent or come too late."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+
+from raybench.config.schema import EngineConfig, ModelConfig, OneBatchSweep, RunConfig, SimulatedConfig, TargetConfig
+from raybench.driver import fleet as fleet_module
+from raybench.driver.fleet import Fleet, FleetOrder, Occurrence
+from raybench.errors import EngineRefused
+from raybench.node.session import UnitResult
+from raybench.plan.demands import Slot
+from raybench.plan.events import (
+    EngineFailed,
+    EngineReady,
+    EngineStopped,
+    GiveUp,
+    NodeJoined,
+    NodeLost,
+    RunUnit,
+    SlotLost,
+    StartEngine,
+    StopEngine,
+    UnitFailed,
+)
+from raybench.records import Failure, OneBatchLoad, PerfUnit, WarmUp
+
+from .fake_cloud import FakeActor, FakeCloud
+
+CONFIG = RunConfig(
+    name="fleet", model=ModelConfig(path="m"), targets=(TargetConfig(name="a", accelerator="CPU"),),
+    engine=EngineConfig(kind="simulated", simulated=SimulatedConfig(prefill_tok_per_s={1: 1}, itl_ms={1: 1})),
+    perf=(OneBatchSweep(batch_sizes=(1,), input_tokens=1, output_tokens=2),),
+)  # fmt: skip
+UNIT = PerfUnit(
+    key="key", target="a", sweep="s", load=OneBatchLoad(batch_size=1, input_tokens=1, output_tokens=2), repeat=0,
+    launch=0, order=0, prompt_seed=0, warm_up=WarmUp(), timeout_s=1,
+)  # fmt: skip
+SLOT = Slot(None, "CPU", 0, 0.0, ("a",))
+
+
+def play(clouds: FakeCloud, script: Callable[[Fleet, Callable[[], Awaitable[Occurrence]]], Awaitable[None]]) -> None:
+    """Make node n0 and let the script act; `heard` gives the next occurrence that is more than a line."""
+
+    async def body() -> None:
+        fleet = Fleet(FleetOrder("run", CONFIG), (SLOT,), 0, clouds.cloud())
+
+        async def heard() -> Occurrence:
+            while True:
+                occurrence = await asyncio.wait_for(fleet.occurrences.get(), 30)
+                if occurrence.event is not None or occurrence.bug is not None or occurrence.entries:
+                    return occurrence
+
+        fleet.make_node(0)
+        await script(fleet, heard)
+        await fleet.close()
+
+    asyncio.run(body())
+
+
+async def join(heard: Callable[[], Awaitable[Occurrence]]) -> None:
+    assert isinstance((await heard()).event, NodeJoined)
+
+
+def test_an_engine_starts_and_stops_under_ids_of_its_own() -> None:
+    clouds = FakeCloud(FakeActor)
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        for start in ("n0.0", "n0.1"):
+            fleet.do(StartEngine("n0", "a", 0))
+            ready = await heard()
+            assert (ready.event, ready.start, fleet.start_of("n0")) == (EngineReady("n0"), start, start)
+            assert [place[:2] for place in await fleet.addresses()] == [(start, "http://127.0.0.1:1")]
+            fleet.do(StopEngine("n0", "enough"))
+            assert (await heard()).event == EngineStopped("n0")
+
+    play(clouds, script)
+    assert clouds.actors[0].calls[-1] == "close"
+
+
+class Refuses(FakeActor):
+    async def _start_engine(self, launch: Any) -> AsyncIterator[Any]:
+        yield "starting"
+        raise RayTaskError("start_engine", "traceback", EngineRefused("no such flag")).as_instanceof_cause()
+
+
+class Breaks(FakeActor):
+    async def _start_engine(self, launch: Any) -> AsyncIterator[Any]:
+        yield "starting"
+        raise RayTaskError("start_engine", "traceback of ours", ZeroDivisionError("of ours"))
+
+    async def _run_unit(self, unit: Any, engines_on_host: int) -> AsyncIterator[Any]:
+        raise RayTaskError("run_unit", "traceback of ours", ZeroDivisionError("of ours"))
+        yield
+
+
+@pytest.mark.parametrize(("kind", "retry", "words"), [(Refuses, False, "no such flag"), (Breaks, True, "of ours")])
+def test_a_start_that_fails_says_whether_another_may_succeed(kind: type[FakeActor], retry: bool, words: str) -> None:
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.do(StartEngine("n0", "a", 0))
+        failed = (await heard()).event
+        assert isinstance(failed, EngineFailed) and failed.retry is retry
+        assert words in failed.reason
+        assert fleet.start_of("n0") is None
+
+    play(FakeCloud(kind), script)
+
+
+def test_a_bug_on_the_node_fails_the_unit() -> None:
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.do(RunUnit("n0", UNIT, 1))
+        failed = (await heard()).event
+        assert isinstance(failed, UnitFailed) and failed.failure.cause == "bug"
+        assert "of ours" in failed.failure.message
+
+    play(FakeCloud(Breaks), script)
+
+
+class GivesNothing(FakeActor):
+    async def _run_unit(self, unit: Any, engines_on_host: int) -> AsyncIterator[Any]:
+        yield UnitResult(None, None, None)
+
+
+class GivesNonsense(FakeActor):
+    async def _start_engine(self, launch: Any) -> AsyncIterator[Any]:
+        raise KeyError("a fault in the driver's own task")
+        yield
+
+
+def test_a_node_without_result_and_without_failure_is_a_bug_of_ours() -> None:
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.do(RunUnit("n0", UNIT, 1))
+        failed = (await heard()).event
+        assert isinstance(failed, UnitFailed) and failed.failure.cause == "bug"
+
+    play(FakeCloud(GivesNothing), script)
+
+
+def test_a_fault_in_a_task_comes_out_instead_of_silence() -> None:
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.do(StartEngine("n0", "a", 0))
+        assert isinstance((await heard()).bug, KeyError)
+
+    play(FakeCloud(GivesNonsense), script)
+
+
+class Dies(FakeActor):
+    error: Exception = ActorDiedError()
+
+    async def _start_engine(self, launch: Any) -> AsyncIterator[Any]:
+        yield "starting"
+        raise self.error
+
+    async def _run_unit(self, unit: Any, engines_on_host: int) -> AsyncIterator[Any]:
+        yield UnitResult(None, None, Failure(cause="client", message="one"))
+        raise self.error
+
+    async def _close(self) -> AsyncIterator[Any]:
+        raise self.error
+        yield
+
+
+class Vanishes(Dies):
+    error = ActorUnavailableError("out of sight", None)
+
+
+@pytest.mark.parametrize("kind", [Dies, Vanishes])
+def test_a_lost_actor_is_killed_told_once_and_later_calls_on_it_do_nothing(kind: type[FakeActor]) -> None:
+    clouds = FakeCloud(kind)
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.do(RunUnit("n0", UNIT, 1))
+        assert isinstance((await heard()).event, UnitFailed)
+        # The dispatcher heard of the result before it hears of the loss, and gave the node more to do.
+        fleet.do(RunUnit("n0", UNIT, 2))
+        fleet.do(StartEngine("n0", "a", 0))
+        assert fleet.start_of("n0") is None
+        events = [(await heard()).event]
+        await asyncio.sleep(0.05)
+        while not fleet.occurrences.empty():
+            events.append(fleet.occurrences.get_nowait().event)
+        assert [type(event) for event in events if event].count(NodeLost) == 1
+        assert await fleet.addresses() == []
+        fleet.cancel()
+
+    play(clouds, script)
+    assert clouds.actors[0].killed
+    assert "cancel" not in clouds.actors[0].calls
+
+
+class Silent(FakeActor):
+    async def _facts(self) -> AsyncIterator[Any]:
+        await asyncio.sleep(3600)
+        yield None
+
+    async def _close(self) -> AsyncIterator[Any]:
+        await asyncio.sleep(3600)
+        yield None
+
+
+@pytest.mark.parametrize(
+    ("clouds", "words"),
+    [
+        (FakeCloud(Silent), "found no room for its actor"),
+        (FakeCloud(Silent, machines=()), "no machine of the cluster is alive"),
+    ],
+)
+def test_an_actor_that_never_answers_is_a_lost_slot(
+    clouds: FakeCloud, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "JOIN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.05)
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        lost = (await heard()).event
+        assert isinstance(lost, SlotLost) and words in lost.reason
+
+    play(clouds, script)
+    assert clouds.actors[0].killed, "it would take its place later, when nobody wants it any more"
+
+
+def test_closing_does_not_wait_for_a_silent_actor_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "CLOSE_TIMEOUT_S", 0.05)
+
+    class SilentAtTheEnd(FakeActor):
+        _close = Silent._close
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+
+    play(FakeCloud(SilentAtTheEnd), script)
+
+
+def test_giving_up_is_an_attempt_of_its_own() -> None:
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.do(GiveUp("key", 2, Failure(cause="client", message="one\ntwo", given_up=True)))
+        told = await heard()
+        assert told.event is None and told.line == "given up: one"
+        assert [(entry.kind, entry.key, entry.attempt) for entry in told.entries] == [("unit_failed", "key", 3)]
+
+    play(FakeCloud(FakeActor), script)
