@@ -58,6 +58,11 @@ def connect(address: str, num_private_cpus: int) -> Cluster:
     return Cluster(f"Ray cluster at {ray.get_runtime_context().gcs_address} (Ray {ray.__version__})", private=False)
 
 
+def will_be_private(address: str) -> bool:
+    """True if `connect` to this address starts a cluster of its own on this machine."""
+    return address == "local" or (address == "auto" and _address_of_auto() == "local")
+
+
 def _address_of_auto() -> str:
     """Address of the cluster that is there, or `local`. RAY_ADDRESS is an order; the file that Ray left is a hint."""
     if named := os.environ.get("RAY_ADDRESS"):

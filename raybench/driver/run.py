@@ -19,8 +19,9 @@ from pydantic import JsonValue
 from raybench import __version__
 from raybench.config.read import digest
 from raybench.config.schema import RunConfig
-from raybench.driver.cluster import Cluster, check_versions, connect, disconnect, machines
+from raybench.driver.cluster import Cluster, check_versions, connect, disconnect, machines, will_be_private
 from raybench.driver.fleet import Fleet, FleetOrder, Occurrence
+from raybench.driver.machine import check_this_machine
 from raybench.driver.screen import Screen
 from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, PlanError
 from raybench.ledger.bodies import Decision, PlanBody, RunBody
@@ -75,6 +76,8 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
             say("everything in the plan is done already")
             return Outcome(None)
         wanted = demands(order.config)
+        if will_be_private(order.address):
+            check_this_machine(order.config)
         cluster = connect(order.address, num_cpu_slots(wanted))
         try:
             say(cluster.words)

@@ -20,6 +20,7 @@ TITLES = {
     "throttled": "GPUs lowered their clocks",
     "outlier_repeat": "One repeat is far from the others",
     "noisy": "Repeats differ widely",
+    "prefill_collapse": "A larger batch reads its prompts far more slowly than a smaller one",
     "ttft_not_monotonic": "A batch waits longer for its first tokens than a larger one",
     "itl_not_monotonic": "A batch decodes more slowly than a larger one",
     "engine_died_during_unit": "An engine died while it was measured",

@@ -19,6 +19,9 @@ NOISY_FRACTION = 0.10
 DECREASE_FRACTION = 0.02
 """More work may not take less time; 2% is left for what repeats cannot show."""
 
+PREFILL_FRACTION = 0.7
+"""Healthy sweeps on H200 and B200 lie above 0.85; the cold row of the published B200 table at 0.59."""
+
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
@@ -39,6 +42,7 @@ class Point:
     target: str
     sweep: str
     batch_size: int
+    input_tokens: int
     repeats: tuple[Repeat, ...]
 
 
@@ -49,6 +53,7 @@ def trend_findings(view: RunView) -> list[Finding]:
         for point in points:
             found.extend(repeat_findings(point))
         found.extend(monotonic_findings(points))
+        found.extend(prefill_findings(points))
     return found
 
 
@@ -138,6 +143,43 @@ def monotonic_findings(points: Sequence[Point]) -> list[Finding]:
     return found
 
 
+def prefill_findings(points: Sequence[Point]) -> list[Finding]:
+    """`prefill_collapse`: a larger batch whose prompts are read far more slowly than those of a smaller one.
+
+    Prefill is bound by arithmetic: more prompts at once take as long a token, or less. A single shot that stood still
+    for 6.7 s in a prefill was printed as 26,280 tok/s beside 104,000 by a tool that had no such rule.
+    """
+    found: list[Finding] = []
+    best: tuple[Point, float] | None = None
+    for point in sorted(points, key=lambda p: p.batch_size):
+        ttfts = [repeat.last_ttft_s for repeat in point.repeats if repeat.last_ttft_s]
+        if not ttfts:
+            continue
+        rate = point.batch_size * point.input_tokens / median(ttfts)
+        if best is not None and rate < PREFILL_FRACTION * best[1]:
+            found.append(_prefill_collapse(point, rate, best))
+        if best is None or rate > best[1]:
+            best = (point, rate)
+    return found
+
+
+def _prefill_collapse(point: Point, rate: float, best: tuple[Point, float]) -> Finding:
+    return Finding(
+        code="prefill_collapse", severity="warn", scope="unit", target=point.target, key=point.repeats[0].key,
+        rule=f"a larger batch reads its prompts at {PREFILL_FRACTION:.0%} or more of a smaller batch's rate",
+        evidence={
+            "batch_size": point.batch_size, "input_tok_per_s": rate,
+            "smaller_batch_size": best[0].batch_size, "smaller_input_tok_per_s": best[1],
+            "num_repeats": len(point.repeats),
+        },
+        advice=(
+            f"Batch {point.batch_size} is suspect: the server stood still while it read the prompts (a kernel "
+            "compiling, a shape that was not warmed up, a queue). Repeat it, and do not use its TTFT, latency or input "
+            "throughput."
+        ),
+    )  # fmt: skip
+
+
 def _not_monotonic(
     quantity: Literal["ttft", "itl"], pair: tuple[Point, Point], medians: tuple[float, float]
 ) -> Finding:
@@ -165,7 +207,7 @@ def _values(point: Point, quantity: Literal["ttft", "itl"]) -> list[float]:
 
 def _sweeps(view: RunView) -> list[list[Point]]:
     """Points of every (target, sweep) in plan order, each with the repeats that came back."""
-    sweeps: dict[tuple[str, str], dict[int, list[Repeat]]] = {}
+    sweeps: dict[tuple[str, str, int], dict[int, list[Repeat]]] = {}
     for key, unit in view.units.items():
         done = view.done.get(key)
         if not isinstance(unit, PerfUnit) or done is None or not isinstance(done.measurement, PerfMeasurement):
@@ -176,8 +218,9 @@ def _sweeps(view: RunView) -> list[list[Point]]:
             continue
         values = figures(measured, unit.load)
         repeat = Repeat(key, unit.repeat, unit.launch, measured.latency_s, measured.last_ttft_s, values.itl_ms)
-        sweeps.setdefault((unit.target, unit.sweep), {}).setdefault(unit.load.batch_size, []).append(repeat)
+        place = (unit.target, unit.sweep, unit.load.input_tokens)
+        sweeps.setdefault(place, {}).setdefault(unit.load.batch_size, []).append(repeat)
     return [
-        [Point(target, sweep, size, tuple(repeats)) for size, repeats in sorted(points.items())]
-        for (target, sweep), points in sweeps.items()
+        [Point(target, sweep, size, input_tokens, tuple(repeats)) for size, repeats in sorted(points.items())]
+        for (target, sweep, input_tokens), points in sweeps.items()
     ]

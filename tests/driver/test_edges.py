@@ -24,7 +24,9 @@ def test_the_run_folder_is_out_itself_or_named_after_the_run() -> None:
 
 
 @pytest.mark.parametrize(("out", "words"), [(None, "no --out was given"), ("rel/out", "--out rel/out is relative")])
-def test_a_job_must_write_where_it_outlives_the_job(out: str | None, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_must_write_where_it_outlives_the_job(
+    out: str | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(JOB_VARIABLE, "{}")
     with pytest.raises(ConfigError, match=words) as error:
         choose(out, "name", "STAMP", "python -m raybench run c.yaml")

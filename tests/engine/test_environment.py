@@ -163,6 +163,12 @@ def test_a_machine_without_wheels_is_told_so(
         managed.check_machine("managed cpu")
 
 
+def test_a_machine_without_memory_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(managed, "NEEDED_MEMORY_GIB", 1e6)
+    with pytest.raises(InterpreterError, match=r"1000000 GiB of memory; this machine has .*simulated"):
+        managed.check_machine("managed cpu")
+
+
 def test_a_full_disk_is_told_before_anything_is_made(pip: FakePip, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(managed, "NEEDED_GIB", {"cpu": 1e9, "cuda": 1e9})
     with pytest.raises(InterpreterError, match=r"GiB of disk.*RAYBENCH_CACHE"):

@@ -82,7 +82,9 @@ def test_a_client_dies_with_a_starter_that_is_killed(tmp_path: Path) -> None:
     run_id = f"client-test-{os.getpid()}"
     with running(tmp_path, timing(FaultConfig(stall_s=3600))) as (engine, _):
         words = [sys.executable, "-c", STARTER, job(engine.url, 3600).model_dump_json(), str(tmp_path), run_id]
-        starter = subprocess.Popen(words, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+        starter = subprocess.Popen(
+            words, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        )
         assert starter.stdout is not None
         pid = int(starter.stdout.readline())
         while b"raybench.client" not in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:3]:

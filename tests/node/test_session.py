@@ -97,7 +97,9 @@ def test_a_perf_unit_comes_back_with_its_measurement_and_its_rows(session_of: Se
 
 def test_an_eval_unit_streams_its_samples_and_then_one_result(session_of: SessionMaker) -> None:
     items = list(session_of().run(eval_unit(3), 2, silent))
-    assert sorted(item.key for item in items[:-1] if isinstance(item, SampleRecord)) == [f"sample-{i}" for i in range(3)]
+    assert sorted(item.key for item in items[:-1] if isinstance(item, SampleRecord)) == [
+        f"sample-{i}" for i in range(3)
+    ]
     assert isinstance(items[-1], UnitResult) and isinstance(items[-1].measurement, EvalMeasurement)
     assert (items[-1].measurement.num_samples, items[-1].measurement.engines_on_host) == (3, 2)
 
@@ -129,7 +131,9 @@ def test_a_server_that_dies_meanwhile_is_named_and_its_echoes_are_no_results(
     assert "ended with code 1" in result.failure.message
     assert all(isinstance(item, SampleRecord) and item.status == "ok" for item in before)
     again = last(session, unit)
-    assert again.failure is not None and again.failure.cause == "engine_died", "a dead engine is noticed before the start"
+    assert again.failure is not None and again.failure.cause == "engine_died", (
+        "a dead engine is noticed before the start"
+    )
 
 
 class SlowToTell(SimulatedEngine):
@@ -166,7 +170,10 @@ def test_cut_requests_are_no_measurement_even_if_the_death_is_told_late_or_never
     finally:
         session.close()
     assert result.measurement is None
-    assert result.failure is not None and (result.failure.cause, words in result.failure.message) == ("engine_died", True)
+    assert result.failure is not None and (result.failure.cause, words in result.failure.message) == (
+        "engine_died",
+        True,
+    )
 
 
 def test_a_unit_past_its_limit_is_a_timeout(session_of: SessionMaker) -> None:

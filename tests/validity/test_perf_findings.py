@@ -7,7 +7,7 @@ from ledger_builder import config, whole_ledger
 
 from raybench.records import Finding, GpuSummary, Pass, PerfMeasurement, PerfUnit
 from raybench.validity.perf import perf_findings
-from raybench.validity.trends import Point, Repeat, monotonic_findings, repeat_findings
+from raybench.validity.trends import Point, Repeat, monotonic_findings, prefill_findings, repeat_findings
 
 KEY = "alpha-static-b4-r1-l0"
 
@@ -51,7 +51,7 @@ def test_sound_run_has_no_finding() -> None:
         ({"cached_tokens": 5}, "unexpected_cache_hits", "red", {"cached_tokens": 5, "prompt_tokens": 4000}),
         ({"num_retractions": 1}, "retracted", "red", {"num_retractions": 1}),
         ({"prompt_tokens": 4004}, "wrong_prompt_length", "warn", {"prompt_tokens": 4004, "asked_tokens": 4000}),
-        ({"longest_gap_s": 0.2}, "stall", "warn", {"longest_gap_s": 0.2}),
+        ({"longest_gap_s": 0.4}, "stall", "warn", {"longest_gap_s": 0.4}),
     ],
 )
 def test_single_passes(changes: dict[str, object], code: str, severity: str, evidence: dict[str, float]) -> None:
@@ -66,6 +66,7 @@ def test_single_passes(changes: dict[str, object], code: str, severity: str, evi
         {"cached_tokens": 4},  # exactly 0.1% of 4,000
         {"longest_gap_s": 0.06},  # over 5% of the latency, but not 10 steps
         {"longest_gap_s": None},
+        {"longest_gap_s": 0.2, "first_ttft_s": 0.0},  # the others' prompts were being read
     ],
 )
 def test_thresholds_are_not_findings(changes: dict[str, object]) -> None:
@@ -125,7 +126,7 @@ def test_a_broken_pass_is_left_out_of_the_trends() -> None:
 def _point(size: int, latencies_s: list[float], ttfts_s: list[float], itls_ms: list[float] | None = None) -> Point:
     itls = itls_ms or [10.0] * len(latencies_s)
     rows = zip(latencies_s, ttfts_s, itls, strict=True)
-    return Point("t", "s", size, tuple(Repeat(f"k{i}", i, 0, *row) for i, row in enumerate(rows)))
+    return Point("t", "s", size, 4096, tuple(Repeat(f"k{i}", i, 0, *row) for i, row in enumerate(rows)))
 
 
 def _codes(findings: list[Finding]) -> list[str]:
@@ -166,7 +167,7 @@ def test_no_decrease_within_two_percent_or_within_the_spread() -> None:
 
 
 def test_a_dip_is_found_over_a_point_without_times() -> None:
-    gap = Point("t", "s", 2, (Repeat("k", 0, 0, 1.0, None, None),))
+    gap = Point("t", "s", 2, 4096, (Repeat("k", 0, 0, 1.0, None, None),))
     found = monotonic_findings([_point(4, [1.0], [0.1]), gap, _point(1, [1.0], [0.2])])
     assert [(f.code, f.evidence["batch_size"], f.evidence["larger_batch_size"]) for f in found] == [
         ("ttft_not_monotonic", 1, 4)
@@ -202,6 +203,22 @@ def test_both_anomalies_of_the_published_table_are_found(gpu: str, expected: lis
     points = [_point(b, [latency], [b * 4096 / rate], [itl]) for b, latency, rate, itl in SEED[gpu]]
     found = [f for point in points for f in repeat_findings(point)] + monotonic_findings(points)
     assert [(f.code, f.evidence["batch_size"], f.evidence["larger_batch_size"]) for f in found] == expected
+
+
+def test_a_row_whose_prefill_stood_still_is_found_in_a_single_shot() -> None:
+    # Seen on an H200 with kernels that were not compiled yet: batch 64 at 26,280 tok/s after 82,655 at batch 16.
+    rates = [(1, 69134.0), (16, 82655.0), (64, 26280.0)]
+    found = prefill_findings([_point(b, [1.0], [b * 4096 / rate]) for b, rate in rates])
+    assert _codes(found) == ["prefill_collapse"]
+    assert found[0].evidence["batch_size"] == 64
+    assert found[0].evidence["input_tok_per_s"] == pytest.approx(26280)
+    assert found[0].evidence["smaller_batch_size"] == 16
+
+
+@pytest.mark.parametrize(("gpu", "expected"), [("H200", []), ("B200", [2])])
+def test_prefill_of_the_published_tables(gpu: str, expected: list[int]) -> None:
+    points = [_point(b, [latency], [b * 4096 / rate], [itl]) for b, latency, rate, itl in SEED[gpu]]
+    assert [finding.evidence["batch_size"] for finding in prefill_findings(points)] == expected
 
 
 def test_the_stall_of_the_published_table_in_numbers() -> None:
