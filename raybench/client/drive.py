@@ -76,8 +76,8 @@ async def run_batch(job: BatchJob, emit: Emit) -> None:
 def is_flat(passes: list[Pass], tolerance_fraction: float) -> bool:
     """True if the last two passes agree: their latencies within the tolerance, and their prefills too.
 
-    A prefill that is still cold hides in a long decode (seen on an H200: TTFT 237 ms, later 166, of a latency of 6.9 s). Its
-    times may differ by twice the tolerance, or by half a percent of the latency, below which they are clock and scheduling.
+    A prefill that is still cold hides in a long decode (on an H200: TTFT 237 ms, later 166, of a latency of 6.9 s).
+    Its times may differ by twice the tolerance, or by half a percent of the latency, which is clock and scheduling.
     """
     if len(passes) < 2:
         return False

@@ -1,7 +1,7 @@
 """The controlled run on one NVIDIA H200: SGLang's own tool and raybench's client send the very same requests.
 
-It removes the cause of the differences that `test_h200_fixtures.py` shows: other prompts, which with random weights means
-other experts and another amount of work.
+It removes the cause of the differences that `test_h200_fixtures.py` shows: other prompts, which with random weights
+means other experts and another amount of work.
 """
 
 import json
