@@ -15,8 +15,8 @@ import raybench
 from raybench.engine.leftovers import left_overs, sweep
 
 ROOT = Path(raybench.__file__).parent.parent
-LIMIT_S = 240.0
-"""Far beyond what anything here takes: only a hang reaches it."""
+LIMIT_S = 900.0
+"""Far beyond what anything here takes, the wait for another raybench on the host included: only a hang reaches it."""
 
 Records = list[dict[str, Any]]
 

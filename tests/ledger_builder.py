@@ -243,8 +243,11 @@ class LedgerBuilder:
         done = EvalMeasurement(num_samples=len(unit.samples), duration_s=12.0)
         self.add("unit_done", done, key=unit.key, attempt=1, node=node, launch=start)
 
-    def failed(self, key: str, failure: Failure, attempt: int = 1, start: str = "n0.0") -> None:
-        """An attempt that did not end well."""
+    def failed(self, key: str, failure: Failure, attempt: int | None = None, start: str = "n0.0") -> None:
+        """An attempt that did not end well: by default the next one of its unit, since a (key, attempt) ends once."""
+        ended = [r.attempt for r in self.records if r.key == key and r.kind in ("unit_done", "unit_failed")]
+        if attempt is None or attempt in ended:
+            attempt = len(ended) + 1
         self.add("unit_failed", failure, key=key, attempt=attempt, node=start.split(".", maxsplit=1)[0], launch=start)
 
     def end(self) -> None:

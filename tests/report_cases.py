@@ -40,7 +40,7 @@ def invalid_and_incomplete() -> LedgerBuilder:
     )
     unit = next(u for u in builder.plan.units if u.key == "alpha-static-b16-r0-l0")
     assert isinstance(unit, PerfUnit)
-    builder.perf_done(unit, "n0.0", attempt=2)
+    builder.perf_done(unit, "n0.0", attempt=3)
     builder.failed(
         lost, Failure(cause="node_lost", message="the machine is gone", given_up=True), attempt=4, start="n1.0"
     )

@@ -95,8 +95,8 @@ def _print(settings: "RunConfig", whole: "Plan", wanted: Sequence["Demand"], dig
     for unit in whole.units:
         row = _row(unit)
         if isinstance(unit, PerfUnit):
-            place = f"launch {unit.launch}, repeat {unit.repeat}, order {unit.order}"
+            place = f"launch {unit.launch + 1}, repeat {unit.repeat + 1}"
         else:
-            place = f"block {unit.block}"
+            place = f"block {unit.block + 1}"
         units.add_row(unit.key, unit.target, f"{unit.kind} {row['name']}", place, str(row["what"]))
     console.print(units)

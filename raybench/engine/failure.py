@@ -23,7 +23,6 @@ _NOISE = (
 )
 _CARETS = re.compile(r"^[\s^~]*$")
 _ERROR_LINE = re.compile(r"^(?:\[[^\]]*\] )?(?:[\w.]*\.)?(\w*(?:Error|Exception|Exit|OutOfMemory\w*))(?:: |$)")
-_LOG_LINE = re.compile(r"^\[\d{4}-\d\d-\d\d ")
 _ARGPARSE = re.compile(r"^.*?: error: (.*)$", re.MULTILINE)
 _FLAG = re.compile(r"--[a-z][a-z0-9-]*")
 _PORT = re.compile(r"address already in use|EADDRINUSE|\[Errno 98\]|port \d+ is (?:already )?in use", re.IGNORECASE)

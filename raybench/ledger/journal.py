@@ -2,7 +2,9 @@
 
 Invariant: one writer (held by a lock on the file), one record a line, `seq` without a hole. A line that was torn by the
 death of the writer is cut off when the ledger is opened for appending and skipped when it is only read; anything else
-that does not fit is refused, because a ledger that is half understood is worse than none.
+that does not fit is refused, because a ledger that is half understood is worse than none. Every line ends in a hash of
+itself and of the hash before it: a number that was changed by hand, a line that was taken out, doubled or moved shows.
+That guards against accidents, not against somebody who makes the hashes anew.
 """
 
 import fcntl
@@ -21,6 +23,8 @@ from raybench.records import LEDGER_VERSION, Kind, LedgerRecord
 LEDGER = "ledger.jsonl"
 REQUESTS = "requests"
 
+_CHAIN = b',"chain":"'
+
 
 class Journal:
     """The writer. Owns the file and its lock until `close`."""
@@ -31,6 +35,7 @@ class Journal:
         self.folder = folder
         self._descriptor = descriptor
         self._next_seq = len(records)
+        self._chain = records[-1].chain if records else None
         self._now = now
 
     @classmethod
@@ -83,9 +88,10 @@ class Journal:
             launch=launch,
             body=content,
         )
-        line = record.model_dump_json(exclude_none=True).encode() + b"\n"
+        line = record.model_dump_json(exclude_none=True).encode()
+        chain = _hash(self._chain, line)
         try:
-            _write_all(self._descriptor, line)
+            _write_all(self._descriptor, line[:-1] + _CHAIN + chain.encode() + b'"}\n')
             if kind != "sample":
                 os.fsync(self._descriptor)
         except OSError as error:
@@ -94,6 +100,7 @@ class Journal:
                 f"finish with --resume {self.folder}"
             ) from error
         self._next_seq += 1
+        self._chain = chain
         return record
 
     def write_rows(self, key: str, data: bytes) -> str:
@@ -138,8 +145,12 @@ def parse(data: bytes, path: Path) -> tuple[tuple[LedgerRecord, ...], int]:
     """Records of a ledger's bytes and the number of bytes that they take. Raises LedgerError for anything foreign."""
     records: list[LedgerRecord] = []
     position = 0
+    before: str | None = None
     while (end := data.find(b"\n", position)) >= 0:
-        records.append(_record(data[position:end], len(records), path))
+        record = _record(data[position:end], len(records), path)
+        _check_chain(data[position:end], record, before, path)
+        records.append(record)
+        before = record.chain
         position = end + 1
     if not records:
         raise LedgerError(f"{path} holds no whole record. Start the run anew with another --out.")
@@ -170,6 +181,21 @@ def _record(line: bytes, seq: int, path: Path) -> LedgerRecord:
     if record.seq != seq:
         raise LedgerError(f"{where}: record {record.seq} where {seq} was expected: lines were lost or added.")
     return record
+
+
+def _check_chain(line: bytes, record: LedgerRecord, before: str | None, path: Path) -> None:
+    """Raises LedgerError where the hashes do not hold. A ledger that was started without them has none to check."""
+    if record.chain is None and before is None:
+        return
+    if record.chain != _hash(before, line.rpartition(_CHAIN)[0] + b"}"):
+        raise LedgerError(
+            f"{path}, line {record.seq + 1}: this line or the one before it was changed, taken out or moved after it "
+            "was written. Restore the file from a copy."
+        )
+
+
+def _hash(before: str | None, line: bytes) -> str:
+    return hashlib.sha256((before or "").encode() + line).hexdigest()[:16]
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

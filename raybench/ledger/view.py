@@ -69,6 +69,8 @@ class RunView:
     """Every failed attempt, in order."""
     attempts: dict[str, int] = field(default_factory=dict[str, int])
     """Highest attempt number by unit key."""
+    ended: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    """Every (key, attempt) that has ended, done or failed."""
     samples: dict[str, SampleRecord] = field(default_factory=dict[str, SampleRecord])
     """By sample key."""
     sample_nodes: dict[str, str] = field(default_factory=dict[str, str])
@@ -152,6 +154,10 @@ def _add_unit(view: RunView, record: LedgerRecord) -> None:
     if record.key is None or record.attempt is None:
         raise ValueError("a unit record needs key and attempt")
     view.attempts[record.key] = max(view.attempts.get(record.key, 0), record.attempt)
+    if record.kind != "unit_started":
+        if (record.key, record.attempt) in view.ended:
+            raise ValueError(f"attempt {record.attempt} of unit {record.key} ends twice")
+        view.ended.add((record.key, record.attempt))
     if record.kind == "unit_failed":
         failure = Failure.model_validate(record.body)
         view.failed.append(Failed(record.key, record.attempt, record.node, record.launch, failure))

@@ -34,3 +34,5 @@ class LedgerRecord(Record):
     """Id of the physical engine start."""
     body: dict[str, JsonValue]
     """The record itself."""
+    chain: str | None = None
+    """Hash over the line before's and this line without it, so that an edit of the file shows; the journal sets it."""

@@ -75,6 +75,8 @@ class Pass(Record):
     """Longest silence of any request between two of its reads."""
     finish_reasons: dict[str, int]
     """Number of requests by finish reason; `none` where the server never said."""
+    first_chunk_tokens: int | None = None
+    """Sum of the tokens of the requests' first chunks: one each where every token is told of; None = not kept."""
     error: str | None = None
     """First error message of the pass, redacted; None if all went well."""
 

@@ -29,7 +29,7 @@ def comparisons(view: RunView, perf: Sequence[PerfRow]) -> tuple[Comparison, ...
                 Comparison(
                     kind="targets", baseline=baseline.name, target=target.name, sweep=sweep.name if sweep else None,
                     caveat=footing(view, baseline.name, target.name),
-                    rows=_rows(view, (baseline, target), sweep) if sweep else (),
+                    rows=_rows(view, (baseline, target), sweep, perf) if sweep else (),
                     evals=evals if number == 0 else (), arguments=arguments if number == 0 else (),
                 )
             )  # fmt: skip
@@ -74,12 +74,20 @@ def _num(number: int, what: str) -> str:
     return f"{number} {what if number == 1 else plural}"
 
 
-def _rows(view: RunView, targets: tuple[TargetConfig, TargetConfig], sweep: OneBatchSweep) -> tuple[RatioRow, ...]:
-    return tuple(_row(view, targets, sweep, size) for size in sweep.batch_sizes)
+def _rows(
+    view: RunView, targets: tuple[TargetConfig, TargetConfig], sweep: OneBatchSweep, perf: Sequence[PerfRow]
+) -> tuple[RatioRow, ...]:
+    points = {(row.target, row.batch_size): row for row in perf if row.sweep == sweep.name}
+    return tuple(
+        _row(view, targets, sweep, tuple(points[each.name, size] for each in targets)) for size in sweep.batch_sizes
+    )
 
 
-def _row(view: RunView, targets: tuple[TargetConfig, TargetConfig], sweep: OneBatchSweep, size: int) -> RatioRow:
-    baseline, target = (measured_passes(view, each.name, sweep.name, size) for each in targets)
+def _row(
+    view: RunView, targets: tuple[TargetConfig, TargetConfig], sweep: OneBatchSweep, points: tuple[PerfRow, ...]
+) -> RatioRow:
+    size, red = points[0].batch_size, any(point.red for point in points)
+    baseline, target = ([] if red else measured_passes(view, each.name, sweep.name, size) for each in targets)
     output = _ratio(target, baseline, lambda v: v.output_tok_per_s)
     return RatioRow(
         batch_size=size, input_tokens=sweep.input_tokens, output_tokens=sweep.output_tokens,
@@ -89,6 +97,7 @@ def _row(view: RunView, targets: tuple[TargetConfig, TargetConfig], sweep: OneBa
         output_throughput=output,
         itl=_ratio(target, baseline, lambda v: v.itl_ms),
         output_price=_price_ratio(targets, output),
+        findings=tuple(dict.fromkeys(code for point in points for code in point.findings)),
     )  # fmt: skip
 
 
@@ -158,7 +167,7 @@ def _reference_row(row: PerfRow, published: ReferenceRow) -> RatioRow:
     def over(values: Sequence[float | None], single: float) -> Ratio | None:
         return ratio(values, [single])
 
-    repeats = row.repeats
+    repeats = () if row.red else row.repeats
     prompt_tokens = row.batch_size * row.input_tokens
     ttfts = [repeat.last_ttft_s for repeat in repeats]
     rates = [prompt_tokens / ttft for ttft in ttfts if ttft]
@@ -170,4 +179,5 @@ def _reference_row(row: PerfRow, published: ReferenceRow) -> RatioRow:
         output_throughput=over([repeat.output_tok_per_s for repeat in repeats], published.output_tok_per_s),
         itl=over([repeat.itl_ms for repeat in repeats], published.itl_ms),
         output_price=None,
+        findings=row.findings,
     )  # fmt: skip

@@ -106,6 +106,8 @@ class PerfRow(Record):
     """The passes, by launch and repeat."""
     findings: tuple[str, ...] = ()
     """Codes of the findings about this point, red ones first: a row is never shown without them."""
+    red: bool = False
+    """True: one of them is red, so that the point is compared with nothing."""
 
 
 class FailureRow(Record):
@@ -207,6 +209,8 @@ class RatioRow(Record):
     """Ratio of inter-token latencies; below 1 is better."""
     output_price: Ratio | None
     """Ratio of prices per reply token; below 1 is better; None without prices."""
+    findings: tuple[str, ...] = ()
+    """Codes of the findings about either side's point. Where one of them is red there are no ratios."""
 
 
 class EvalDifference(Record):
@@ -288,6 +292,8 @@ class EvalRow(Record):
     """Mean time of a request that was answered (simulated seconds where scaled)."""
     sampling: Sampling
     """Sampling fields that were sent."""
+    findings: tuple[str, ...] = ()
+    """Codes of the red findings and warnings about this eval on this target."""
 
 
 class StartUpRow(Record):

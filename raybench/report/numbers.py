@@ -62,11 +62,6 @@ def percent(numerator: int, denominator: int) -> str:
     return NONE if denominator == 0 else f"{100 * numerator / denominator:.1f}%"
 
 
-def signed(value: float) -> str:
-    """A difference of scores."""
-    return f"{value:+.3f}"
-
-
 def times(value: Ratio | None, *, with_range: bool = True) -> str:
     """A ratio, with the range that the repeats allow; without it, a `~` marks one whose range holds 1."""
     if value is None:

@@ -49,20 +49,25 @@ def perf_rows(view: RunView, findings: Sequence[Finding] = ()) -> tuple[PerfRow,
     `findings` in the order in which a row is to name those that are about it.
     """
     codes: dict[tuple[str, str, int], dict[str, None]] = {}
+    red: set[tuple[str, str, int]] = set()
     for finding in findings:
         unit = view.units.get(finding.key) if finding.key is not None else None
         if isinstance(unit, PerfUnit):
-            codes.setdefault((unit.target, unit.sweep, unit.load.batch_size), {})[finding.code] = None
+            place = (unit.target, unit.sweep, unit.load.batch_size)
+            codes.setdefault(place, {})[finding.code] = None
+            if finding.severity == "red":
+                red.add(place)
     rows = (
         _row(view, target, sweep, size)
         for target in view.config.targets
         for sweep in view.config.perf
         for size in sweep.batch_sizes
     )
-    return tuple(
-        row.model_copy(update={"findings": tuple(codes.get((row.target, row.sweep, row.batch_size), ()))})
-        for row in rows
-    )
+    found: list[PerfRow] = []
+    for row in rows:
+        place = (row.target, row.sweep, row.batch_size)
+        found.append(row.model_copy(update={"findings": tuple(codes.get(place, ())), "red": place in red}))
+    return tuple(found)
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:

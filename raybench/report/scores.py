@@ -4,7 +4,7 @@ from statistics import fmean
 
 from raybench.ledger.view import RunView
 from raybench.report.model import EvalRow
-from raybench.validity.accuracy import ScoredEval, scored_evals
+from raybench.validity.accuracy import ScoredEval, findings, scored_evals
 
 
 def eval_rows(view: RunView) -> tuple[EvalRow, ...]:
@@ -26,4 +26,5 @@ def _row(scored: ScoredEval) -> EvalRow:
         max_output_tokens=max(lengths) if lengths else None,
         mean_duration_s=fmean(sample.duration_s for sample in answered) if answered else None,
         sampling=scored.config.sampling,
+        findings=tuple(finding.code for finding in findings(scored)),
     )

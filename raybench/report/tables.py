@@ -31,10 +31,7 @@ def perf_table(rows: list[PerfRow]) -> Table:
         )
         for row in rows
     ]  # fmt: skip
-    if not any(row.findings for row in rows):
-        return Table(headers, tuple(cells))
-    noted = [(*cell, ", ".join(f"`{code}`" for code in row.findings)) for cell, row in zip(cells, rows, strict=True)]
-    return Table((*headers, "Findings"), tuple(noted))
+    return _with_findings(Table(headers, tuple(cells)), [row.findings for row in rows])
 
 
 def detail_table(rows: list[PerfRow]) -> Table:
@@ -80,9 +77,18 @@ def comparison_table(comparison: Comparison) -> Table:
         )
         for row in comparison.rows
     ]  # fmt: skip
+    table = Table(headers, tuple(cells))
     if all(row.output_price is None for row in comparison.rows):
-        return Table(headers[:-1], tuple(row[:-1] for row in cells))
-    return Table(headers, tuple(cells))
+        table = Table(headers[:-1], tuple(row[:-1] for row in cells))
+    return _with_findings(table, [row.findings for row in comparison.rows])
+
+
+def _with_findings(table: Table, codes: list[tuple[str, ...]]) -> Table:
+    """The table with a last column of its rows' codes, if there are any."""
+    if not any(codes):
+        return table
+    rows = ((*row, ", ".join(f"`{code}`" for code in own)) for row, own in zip(table.rows, codes, strict=True))
+    return Table((*table.headers, "Findings"), tuple(rows), table.num_left)
 
 
 def reference_table(comparison: Comparison, perf: tuple[PerfRow, ...]) -> Table:
@@ -106,7 +112,7 @@ def reference_table(comparison: Comparison, perf: tuple[PerfRow, ...]) -> Table:
                 numbers.times(row.input_throughput, with_range=False),
             )
         )  # fmt: skip
-    return Table(headers, tuple(cells))
+    return _with_findings(Table(headers, tuple(cells)), [row.findings for row in comparison.rows])
 
 
 def accuracy_table(rows: list[EvalRow]) -> Table:
@@ -119,7 +125,7 @@ def accuracy_table(rows: list[EvalRow]) -> Table:
             (numbers.share(gate.baseline), numbers.share(gate.margin), gate.verdict) if gate else (numbers.NONE,) * 3
         )
         cells.append((row.eval, row.target, score_text(row), size_text(row).removeprefix("n = "), *reference))
-    return Table(headers, tuple(cells), num_left=3)
+    return _with_findings(Table(headers, tuple(cells), num_left=3), [row.findings for row in rows])
 
 
 def outcome_table(rows: list[EvalRow]) -> Table:
@@ -244,8 +250,9 @@ def _joined(values: tuple[str, ...]) -> str:
 
 
 def _engine(target: TargetRow) -> str:
-    text = f"{target.engine} {', '.join(target.engine_versions)}".strip()
-    return f"{text}, time x {target.time_scale:g}" if target.simulated else text
+    if target.simulated:
+        return f"simulated, time x {target.time_scale:g}"
+    return f"{target.engine} {', '.join(target.engine_versions)}".strip()
 
 
 def _price(target: TargetRow) -> str:

@@ -7,7 +7,15 @@ from rich.text import Text
 
 from raybench.report import numbers
 from raybench.report.model import Comparison, EvalRow, PerfRow, Report, Spread
-from raybench.report.words import FindingGroup, groups, score_text, short_caveat, size_text, verdict_sentence
+from raybench.report.words import (
+    FindingGroup,
+    groups,
+    passes_text,
+    score_text,
+    short_caveat,
+    size_text,
+    verdict_sentence,
+)
 
 _COLOURS = {"VALID": "green", "INVALID": "red", "INCOMPLETE": "yellow"}
 _MARK_COLOURS = {"RED": "red", "WARNING": "yellow", "NOTE": "cyan"}
@@ -49,7 +57,9 @@ def _print_group(group: FindingGroup, console: Console) -> None:
 def _print_sweep(report: Report, sweep: str, console: Console) -> None:
     rows = [row for row in report.perf if row.sweep == sweep]
     first = rows[0]
-    title = f"{sweep}: {first.input_tokens:,} tokens in, {first.output_tokens:,} out; {_passes(first.num_planned)}"
+    title = f"{sweep}: {first.input_tokens:,} tokens in, {first.output_tokens:,} out"
+    if nums := [len(row.repeats) for row in rows if row.repeats]:
+        title += f"; {passes_text(nums)}"
     console.print(Text(title, style="bold"))
     beside = [c for c in report.comparisons if c.kind == "targets" and c.sweep == sweep]
     if len(report.targets) == 2 and len(beside) == 1:
@@ -106,10 +116,6 @@ def _batch(size: int, *rows: PerfRow) -> Text:
     return Text(f"!{size}" if marked else str(size), style="yellow" if marked else "")
 
 
-def _passes(number: int) -> str:
-    return "single passes" if number == 1 else f"medians of {number} passes"
-
-
 def _table(first: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column(first, justify="right", no_wrap=True)
@@ -138,6 +144,8 @@ def _eval_line(row: EvalRow) -> Text:
         line.append(seen.gate.verdict, style=_GATE_COLOURS[seen.gate.verdict])
     if row.synthetic:
         line.append(" (stand-in questions)", style="magenta")
+    if row.findings:
+        line.append(f"; findings: {', '.join(row.findings)}", style="yellow")
     return line
 
 

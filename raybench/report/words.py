@@ -1,11 +1,11 @@
 """Verdicts, findings and caveats in words that a newcomer understands. Pure; shared by all pages."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from raybench.records import Finding
 from raybench.report import numbers
-from raybench.report.model import Comparison, EvalRow, Report
+from raybench.report.model import Comparison, EvalRow, RatioRow, Report
 from raybench.stats.compare import Ratio
 
 TITLES = {
@@ -15,6 +15,7 @@ TITLES = {
     "retracted": "The batch did not fit into the KV cache",
     "cold_start": "Measured before the engine had warmed up",
     "stall": "The server stood still in the middle of a pass",
+    "late_first_token": "First tokens came late and together with others",
     "client_saturated": "The load client may be the limit",
     "shared_host": "Another engine was up on the same machine",
     "throttled": "GPUs lowered their clocks",
@@ -35,7 +36,7 @@ TITLES = {
     "unparsed": "Answers could not be read",
     "max_tokens_low": "The reply limit is low for this eval",
     "identical_repeats": "Repeats of a question gave the same text",
-    "letter_bias": "Some letters are answered more often than chance",
+    "letter_bias": "Wrong answers favour some letters",
 }
 """A headline for every check; checks without one are shown by their code."""
 
@@ -149,19 +150,37 @@ def in_short(report: Report) -> list[str]:
 
 def _comparison_line(comparison: Comparison) -> str | None:
     rows = [row for row in comparison.rows if row.output_throughput is not None]
+    beside = f"**{comparison.target}** against **{comparison.baseline}**"
     if not rows:
-        return None
+        red = dict.fromkeys(code for row in comparison.rows for code in row.findings)
+        return f"{beside}: not compared at any batch size; findings: {_codes(tuple(red))}." if red else None
     parts = [
         part
         for part in (
-            _range("output throughput", [(r.batch_size, r.output_throughput) for r in rows]),
-            _range("input throughput", [(r.batch_size, r.input_throughput) for r in rows]),
-            _range("inter-token latency", [(r.batch_size, r.itl) for r in rows]),
+            _range("output throughput", rows, lambda row: row.output_throughput),
+            _range("input throughput", rows, lambda row: row.input_throughput),
+            _range("inter-token latency", rows, lambda row: row.itl),
         )
         if part is not None
     ]
-    text = f"**{comparison.target}** against **{comparison.baseline}**: {'; '.join(parts)}. {short_caveat(comparison)}"
+    ratios = [row.output_throughput for row in rows if row.output_throughput is not None]
+    nums = [ratio.num_a for ratio in ratios]
+    if comparison.kind == "targets":  # published rows are single shots, as their caveat says
+        nums += [ratio.num_b for ratio in ratios]
+    text = f"{beside}: {'; '.join(parts)}; {passes_text(nums)}. {short_caveat(comparison)}"
+    text += "".join(f" Batch {row.batch_size}: {_codes(row.findings)}." for row in _ends(rows) if row.findings)
+    left_out = [str(row.batch_size) for row in comparison.rows if row.output_throughput is None]
+    if left_out:
+        text += f" Not compared: batch {', '.join(left_out)}."
     return f"{text} ~ = the repeats of the two overlap." if "~" in text else text
+
+
+def passes_text(nums: Iterable[int]) -> str:
+    """How many passes figures come from; `nums` = those of every figure."""
+    fewest, most = min(nums := list(nums)), max(nums)
+    if most == 1:
+        return "single passes"
+    return f"medians of {most} passes" if fewest == most else f"medians of {fewest} to {most} passes"
 
 
 def short_caveat(comparison: Comparison) -> str:
@@ -169,13 +188,22 @@ def short_caveat(comparison: Comparison) -> str:
     return f"{comparison.caveat.split('. ')[0].removesuffix('.')}."
 
 
-def _range(what: str, ratios: list[tuple[int, Ratio | None]]) -> str | None:
-    known = [(size, ratio) for size, ratio in ratios if ratio is not None]
-    if not known:
-        return None
-    first, last = known[0], known[-1]
-    text = f"{what} {numbers.times(first[1], with_range=False)} at batch {first[0]}"
-    return text if len(known) == 1 else f"{text}, {numbers.times(last[1], with_range=False)} at batch {last[0]}"
+def _ends(rows: list[RatioRow]) -> list[RatioRow]:
+    return rows if len(rows) == 1 else [rows[0], rows[-1]]
+
+
+def _codes(codes: tuple[str, ...]) -> str:
+    return ", ".join(f"`{code}`" for code in codes)
+
+
+def _range(what: str, rows: list[RatioRow], ratio_of: Callable[[RatioRow], Ratio | None]) -> str | None:
+    """A figure at the smallest and the largest batch."""
+    said = [
+        f"{numbers.times(ratio, with_range=False)} at batch {row.batch_size}"
+        for row in _ends(rows)
+        if (ratio := ratio_of(row)) is not None
+    ]
+    return f"{what} {', '.join(said)}" if said else None
 
 
 def eval_sentence(row: EvalRow) -> str:
@@ -189,7 +217,7 @@ def eval_sentence(row: EvalRow) -> str:
     gate = seen.gate
     if gate is not None:
         text += f"; reference {numbers.share(gate.baseline)}: {gate.verdict}"
-    return f"{text}."
+    return f"{text}. Findings: {_codes(row.findings)}." if row.findings else f"{text}."
 
 
 def score_text(row: EvalRow) -> str:
@@ -222,6 +250,8 @@ def _evidence(finding: Finding) -> str:
         place.append(f"batch {values.pop('batch_size'):.0f}")
     if "repeat" in values:
         place.append(f"repeat {values.pop('repeat') + 1:.0f}")
+    if "block" in values:
+        place.append(f"block {values.pop('block') + 1:.0f}")
     if (launch := values.pop("launch", 0)) > 0:
         place.append(f"launch {launch + 1:.0f}")
     said = ", ".join(_said(name, value) for name, value in values.items())

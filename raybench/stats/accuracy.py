@@ -94,7 +94,7 @@ class AccuracyScore(Record):
     """95% interval for these questions on this server. With one repeat the dice cannot be told from the choice of
     questions, and it equals `population`, which is wider."""
     population: Interval | None
-    """95% interval for questions of this kind."""
+    """95% interval for questions of this kind; it holds `exam`."""
     gate: Gate | None
     """The score against its reference; None without one or without a score."""
 
@@ -190,9 +190,18 @@ def _exam_interval(answered: Mapping[str, list[int]]) -> Interval:
 
 
 def _population_interval(answered: Mapping[str, list[int]]) -> Interval:
-    num_questions = len(answered)
     if _asked_once(answered):
-        return _interval(_num_correct(answered), num_questions, "wilson")
+        return _interval(_num_correct(answered), len(answered), "wilson")
+    return _around(_clustered_interval(answered), _exam_interval(answered))
+
+
+def _around(wide: Interval, narrow: Interval) -> Interval:
+    """Other questions cannot be surer than these: few repeats, whose variance is smoothed, may say so by chance."""
+    return wide.model_copy(update={"low": min(wide.low, narrow.low), "high": max(wide.high, narrow.high)})
+
+
+def _clustered_interval(answered: Mapping[str, list[int]]) -> Interval:
+    num_questions = len(answered)
     means = [fmean(marks) for marks in answered.values()]
     mean = fmean(means)
     error = sqrt(variance(means) / num_questions) if num_questions > 1 else 0.0

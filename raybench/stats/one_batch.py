@@ -145,6 +145,7 @@ def pass_of(rows: Sequence[RequestRow], reads: Sequence[TokenRead], latency_s: f
         num_requests=len(rows),
         longest_gap_s=max(gaps_s, default=None),
         finish_reasons=dict(Counter(row.finish_reason or "none" for row in rows)),
+        first_chunk_tokens=sum(row.first_chunk_tokens for row in rows),
         error=error,
     )
 

@@ -25,7 +25,8 @@ IDENTICAL_FRACTION = 0.05
 MIN_REPEATED_CHARS = 200
 """Shorter replies (a bare sum in a box) are the same text by right, whatever the temperature."""
 LETTER_BIAS_P = 0.01
-MIN_LETTERS = 100
+MIN_WRONG_LETTERS = 40
+"""Ten expected at each letter, where the chi-square distribution holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,26 +201,32 @@ def _pairs(number: int) -> int:
 def _letter_bias(scored: ScoredEval) -> Finding | None:
     if scored.evaluation.answer_form != "letter":
         return None
-    chosen = Counter(_letters(scored.evaluation, scored.samples, scored.outcomes))
-    total = chosen.total()
-    if total < MIN_LETTERS:
+    wrong = list(_wrong_letters(scored.evaluation, scored.samples, scored.outcomes))
+    if len(wrong) < MIN_WRONG_LETTERS:
         return None
-    expected = total / len(LETTERS)
-    statistic = sum((chosen[letter] - expected) ** 2 / expected for letter in LETTERS)
+    given = Counter(letter for letter, _ in wrong)
+    right = Counter(gold for _, gold in wrong)
+    # Right answers follow the draw of the options; a wrong one could as well be any of the three other letters.
+    expected = {letter: (len(wrong) - right[letter]) / (len(LETTERS) - 1) for letter in LETTERS}
+    statistic = sum((given[letter] - number) ** 2 / number for letter, number in expected.items() if number > 0)
     p_value = chi_square_p(statistic, len(LETTERS) - 1)
     if p_value >= LETTER_BIAS_P:
         return None
-    evidence: dict[str, float] = {f"num_{letter}": chosen[letter] for letter in LETTERS} | {"p_value": p_value}
-    advice = "the right letters are drawn evenly, the given ones are not: the model guesses, or answers are misread"
-    rule = f"the letters A to D are given evenly (chi-square, p at least {LETTER_BIAS_P:g})"
+    evidence: dict[str, float] = {}
+    for letter in LETTERS:
+        evidence |= {f"num_{letter}": given[letter], f"expected_{letter}": expected[letter]}
+    evidence["p_value"] = p_value
+    advice = "the options are shuffled, so a model that errs favours no letter: it guesses, or answers are misread"
+    rule = f"wrong answers fall evenly on the letters that were wrong (chi-square, p at least {LETTER_BIAS_P:g})"
     return _finding(scored, ("letter_bias", "warn"), rule, evidence, advice)
 
 
-def _letters(
+def _wrong_letters(
     evaluation: Eval, samples: Sequence[SampleRecord], graded: dict[tuple[str, int], Outcome]
-) -> Iterable[str]:
+) -> Iterable[tuple[str, str]]:
+    """(letter that was given, right letter) of every incorrect answer."""
     for sample in samples:
-        if graded[sample.question, sample.repeat] in ("correct", "incorrect"):
+        if graded[sample.question, sample.repeat] == "incorrect":
             value = evaluation.extract(sample.reply or "", sample.finish_reason).value
             if value is not None:
-                yield value
+                yield value, sample.gold

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from raybench.config.schema import TargetConfig, engine_of
 from raybench.ledger.view import RunView
-from raybench.records import EngineFacts, Finding
+from raybench.records import EngineFacts, Finding, PerfUnit
 
 KERNEL_ARGS = (
     "attention_backend", "prefill_attention_backend", "decode_attention_backend", "moe_runner_backend",
@@ -86,6 +86,12 @@ def _deaths(view: RunView) -> list[Finding]:
     found: list[Finding] = []
     for key in (key for key in units if key in dead):
         redone = key in view.done
+        unit = units[key]
+        place: dict[str, float] = (
+            {"batch_size": unit.load.batch_size, "repeat": unit.repeat, "launch": unit.launch}
+            if isinstance(unit, PerfUnit)
+            else {"block": unit.block}
+        )
         advice = (
             "The unit was redone on a fresh start and that result counts. Look at the server's log for the cause."
             if redone
@@ -94,8 +100,8 @@ def _deaths(view: RunView) -> list[Finding]:
         found.append(
             Finding(
                 code="engine_died_during_unit", severity="warn" if redone else "red", scope="unit",
-                target=units[key].target, key=key, rule="no engine may end while a unit runs on it",
-                evidence={"num_deaths": float(dead[key]), "redone": float(redone)}, advice=advice,
+                target=unit.target, key=key, rule="no engine may end while a unit runs on it",
+                evidence=place | {"num_deaths": float(dead[key]), "redone": float(redone)}, advice=advice,
             )
         )  # fmt: skip
     return found

@@ -18,6 +18,9 @@ STALL_ITLS = 10
 STALL_LATENCY_FRACTION = 0.05
 CLIENT_CPU_FRACTION = 0.8
 
+FIRST_CHUNK_TOKENS = 1.1
+"""Mean over a batch. Prefill makes one token a request; two that were read together now and then are the network's."""
+
 HARMLESS_CLOCK_REASONS = frozenset({"gpu_idle", "applications_clocks", "sw_power_cap", "sync_boost", "display_clock"})
 """Idle between passes, and the board's own power limit, which is part of the product; the rest is cooling or supply."""
 
@@ -122,10 +125,13 @@ def _cold_start(unit: PerfUnit, _done: Done, measurement: PerfMeasurement) -> Fi
     if len(latencies) > 1 and latencies[-1] > 0:
         evidence["previous_warm_up_latency_s"] = latencies[-2]
         evidence["change_fraction"] = latencies[-1] / latencies[-2] - 1 if latencies[-2] > 0 else 0.0
+    for name, warm in zip(("last", "previous"), reversed(measurement.warm_up), strict=False):
+        if warm.last_ttft_s is not None:
+            evidence[f"{name}_warm_up_ttft_s"] = warm.last_ttft_s
     tolerance = unit.warm_up.tolerance_fraction
     rule = (
-        f"two successive warm-up passes at the measured shape must agree within {tolerance:.0%} "
-        f"(at most {unit.warm_up.max_passes} passes)"
+        f"two successive warm-up passes at the measured shape must agree within {tolerance:.0%} in latency and "
+        f"{2 * tolerance:.0%} in time to first token (at most {unit.warm_up.max_passes} passes)"
     )
     advice = (
         "This row may hold kernel compilation, autotuning or a busy machine. Raise perf.warm_up.max_passes, or look "
@@ -161,6 +167,23 @@ def _stall(unit: PerfUnit, _done: Done, measurement: PerfMeasurement) -> Finding
     return _of_unit(unit, "stall", "warn", (rule, evidence, advice))
 
 
+def _late_first_token(unit: PerfUnit, _done: Done, measurement: PerfMeasurement) -> Finding | None:
+    seen = measurement.measured
+    if seen.first_chunk_tokens is None or seen.num_ok < seen.num_requests:
+        return None
+    mean = seen.first_chunk_tokens / seen.num_requests
+    if mean <= FIRST_CHUNK_TOKENS:
+        return None
+    evidence: dict[str, float] = {"first_chunk_tokens": mean, "last_ttft_s": seen.last_ttft_s or 0.0}
+    rule = f"the first chunk of a reply carries one token (on average at most {FIRST_CHUNK_TOKENS:g})"
+    advice = (
+        "The first tokens were held back until more had been made, so TTFT is too long, and output throughput and ITL, "
+        "which start at TTFT, are too good. Let the server stream every token, look for a proxy that buffers, and "
+        "compare steady values and latency only."
+    )
+    return _of_unit(unit, "late_first_token", "warn", (rule, evidence, advice))
+
+
 def _of_unit(unit: PerfUnit, code: str, severity: Severity, text: tuple[str, Mapping[str, float], str]) -> Finding:
     """`text` = (rule, evidence, advice); the place of the unit is added to the evidence."""
     rule, evidence, advice = text
@@ -178,6 +201,7 @@ _UNIT_CHECKS: tuple[Callable[[PerfUnit, Done, PerfMeasurement], Finding | None],
     _retracted,
     _cold_start,
     _stall,
+    _late_first_token,
 )
 
 

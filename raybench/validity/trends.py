@@ -67,22 +67,41 @@ def repeat_findings(point: Point) -> list[Finding]:
     outliers = [repeat for repeat in point.repeats if _is_outlier(point, repeat)]
     if outliers and 2 * len(outliers) < len(point.repeats):
         return [_outlier(point, repeat) for repeat in outliers]
+    return _noisy(point)
+
+
+def _noisy(point: Point) -> list[Finding]:
+    """`noisy` for the latencies of a point, else for its times to first token."""
     latencies = [repeat.latency_s for repeat in point.repeats]
-    middle = median(latencies)
-    spread = (max(latencies) - min(latencies)) / middle if middle > 0 else 0.0
-    if spread <= NOISY_FRACTION:
+    ttfts = [repeat.last_ttft_s for repeat in point.repeats if repeat.last_ttft_s is not None]
+    if _spread_fraction(latencies) > NOISY_FRACTION:
+        name, values = "latency", latencies
+    # As for outliers, 2% of the latency keeps clock grain out of short prefills.
+    elif ttfts and _spread_fraction(ttfts) > NOISY_FRACTION and _range(ttfts) > DECREASE_FRACTION * median(latencies):
+        name, values = "ttft", ttfts
+    else:
         return []
     return [
         Finding(
             code="noisy", severity="warn", scope="unit", target=point.target, key=point.repeats[0].key,
-            rule=f"the latencies of a point's repeats may lie at most {NOISY_FRACTION:.0%} apart",
+            rule=f"latency and time to first token of a point's repeats may lie at most {NOISY_FRACTION:.0%} apart",
             evidence={
-                "batch_size": point.batch_size, "num_repeats": len(latencies), "spread_fraction": spread,
-                "min_latency_s": min(latencies), "max_latency_s": max(latencies),
+                "batch_size": point.batch_size, "num_repeats": len(values),
+                f"{name}_spread_fraction": _spread_fraction(values),
+                f"min_{name}_s": min(values), f"max_{name}_s": max(values),
             },
             advice="Differences smaller than this spread mean nothing. Quiet the machine, or raise repeats.",
         )
     ]  # fmt: skip
+
+
+def _range(values: list[float]) -> float:
+    return max(values) - min(values)
+
+
+def _spread_fraction(values: list[float]) -> float:
+    middle = median(values)
+    return _range(values) / middle if middle > 0 else 0.0
 
 
 def _is_outlier(point: Point, repeat: Repeat) -> bool:

@@ -87,6 +87,7 @@ def test_the_plan_is_printed_with_whole_keys_however_narrow_the_screen(config: P
     assert wide.returncode == 0, wide.stderr
     assert "small: model tiny:trained, plan " in wide.stdout
     assert "H200" in wide.stdout
+    assert "launch 1, repeat 1" in command("plan", str(config), COLUMNS="200").stdout, "counted as in the report"
     keys = [unit["key"] for unit in json.loads(command("plan", str(config), "--json").stdout)["units"]]
     for key in keys:
         assert key in wide.stdout

@@ -1,6 +1,6 @@
 """Runs as the first process of a pid namespace: a Ray head, three submitted jobs, what became of them as JSON.
 
-    ray_job_session.py FOLDER      FOLDER holds small.yaml and gets the run folders and result.json
+    ray_job_session.py FOLDER      FOLDER holds configs/ and gets the run folders and result.json
 
 When it ends, the kernel ends everything that it started, Ray's daemons included.
 """
@@ -11,12 +11,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ray.job_submission import JobSubmissionClient
 
-LIMIT_S = 180.0
+LIMIT_S = 300.0
 
 
 def free_port() -> int:
@@ -37,12 +38,12 @@ def ray(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def submit(url: str, folder: Path, name: str, *words: str, wait: bool) -> subprocess.CompletedProcess[str]:
-    stop = json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}})
-    return ray(
-        "job", "submit", "--address", url, "--submission-id", name, "--working-dir", str(folder / "configs"),
-        "--runtime-env-json", stop, *([] if wait else ["--no-wait"]), "--", "python", "-m", "raybench", "run", *words,
-        check=False,
+def submit(client: JobSubmissionClient, folder: Path, name: str, config: str, out: str) -> None:
+    client.submit_job(
+        entrypoint=f"python -m raybench run {config} --out {out}", submission_id=name,
+        runtime_env={
+            "working_dir": str(folder / "configs"), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"},
+        },
     )  # fmt: skip
 
 
@@ -54,9 +55,21 @@ def ended(client: JobSubmissionClient, name: str, command: int | None) -> dict[s
     }  # fmt: skip
 
 
+def has_ended(client: JobSubmissionClient, name: str) -> bool:
+    return client.get_job_status(name).is_terminal()
+
+
 def units_done(folder: Path) -> int:
     ledger = folder / "ledger.jsonl"
     return ledger.read_bytes().count(b'"kind":"unit_done"') if ledger.exists() else 0
+
+
+def until(happened: Callable[[], bool]) -> None:
+    limit_s = time.monotonic() + LIMIT_S
+    while not happened():
+        if time.monotonic() > limit_s:
+            raise TimeoutError(f"did not happen within {LIMIT_S:.0f} s")
+        time.sleep(0.1)
 
 
 def main(folder: Path) -> None:
@@ -68,20 +81,21 @@ def main(folder: Path) -> None:
     )  # fmt: skip
     url = f"http://127.0.0.1:{dashboard}"
     client = JobSubmissionClient(url)
-    result: dict[str, dict[str, Any]] = {}
-
-    done = submit(url, folder, "relative", "small.yaml", "--out", "results", wait=True)
-    result["relative"] = ended(client, "relative", done.returncode)
-
-    done = submit(url, folder, "whole", "small.yaml", "--out", str(folder / "whole"), wait=True)
-    result["whole"] = ended(client, "whole", done.returncode)
-
-    submit(url, folder, "stopped", "small.yaml", "--out", str(folder / "stopped"), wait=False)
-    limit_s = time.monotonic() + LIMIT_S
-    while units_done(folder / "stopped") < 2 and time.monotonic() < limit_s:
-        time.sleep(0.1)
-    ray("job", "stop", "stopped", "--address", url)
-    result["stopped"] = ended(client, "stopped", None)
+    submit(client, folder, "stopped", "long.yaml", str(folder / "stopped"))
+    submit(client, folder, "relative", "small.yaml", "results")
+    whole = ray(
+        "job", "submit", "--address", url, "--submission-id", "whole", "--working-dir", str(folder / "configs"), "--",
+        "python", "-m", "raybench", "run", "small.yaml", "--out", str(folder / "whole"), check=False,
+    )  # fmt: skip
+    until(lambda: has_ended(client, "relative"))
+    until(lambda: units_done(folder / "stopped") > 0)
+    client.stop_job("stopped")
+    until(lambda: has_ended(client, "stopped"))
+    result = {
+        "relative": ended(client, "relative", None),
+        "whole": ended(client, "whole", whole.returncode),
+        "stopped": ended(client, "stopped", None),
+    }
     (folder / "result.json").write_text(json.dumps(result))
 
 

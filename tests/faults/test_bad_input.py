@@ -3,7 +3,6 @@
 import resource
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 from cli_runs import assert_each_attempt_ended_once, cli_run, finished, of_kind, records, survivors
@@ -50,17 +49,17 @@ def test_rows_without_the_column_that_the_eval_needs(tmp_path, config, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("make", "code", "words"),
+    ("make", "said"),
     [
-        (lambda folder: folder.touch(), 26, "is a file, not a folder"),
-        (lambda folder: folder.parent.joinpath("out").symlink_to("/proc"), 26, "cannot write the run folder"),
-        (lambda folder: (folder.mkdir(), (folder / "ledger.jsonl").touch()), 13, "already holds a ledger"),
+        (lambda folder: folder.touch(), (26, "is a file, not a folder")),
+        (lambda folder: folder.symlink_to("/proc"), (26, "cannot write the run folder")),
+        (lambda folder: (folder.mkdir(), (folder / "ledger.jsonl").touch()), (13, "already holds a ledger")),
     ],
 )
-def test_a_run_folder_that_cannot_be_used(make, code, words, tmp_path, config, monkeypatch, capsys) -> None:
+def test_a_run_folder_that_cannot_be_used(make, said, tmp_path, config, monkeypatch, capsys) -> None:
     make(tmp_path / "out")
-    found, said = refused(monkeypatch, capsys, config(), "--out", tmp_path / "out")
-    assert (found, words in said) == (code, True)
+    code, message = refused(monkeypatch, capsys, config(), "--out", tmp_path / "out")
+    assert (code, said[1] in message) == (said[0], True)
 
 
 @pytest.mark.parametrize(

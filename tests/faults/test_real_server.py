@@ -26,7 +26,7 @@ from cli_runs import (
 from simulated_engines import request
 
 from raybench.client.drive import generate_body, pass_and_rows
-from raybench.client.job import BatchJob, MeasuredLine
+from raybench.client.job import BatchJob, MeasuredLine, WarmUpLine
 from raybench.client.stream import Connection, Endpoint
 from raybench.client.transcript import Transcript
 from raybench.config.schema import Managed, ManagedEnvironment
@@ -42,6 +42,9 @@ pytestmark = [pytest.mark.sglang, pytest.mark.ray, pytest.mark.slow, pytest.mark
 ENVIRONMENT = Managed(managed=ManagedEnvironment(version="0.5.21", device="cpu"))
 ARGS = {"max-total-tokens": 65536, "dtype": "bfloat16", "enable-metrics": True}
 NUM_PAIRS = 5
+NUM_PASSES = 2
+"""Passes of each side of a pair, the better of which counts (what disturbs only slows); one before them warms up."""
+MOST_PAIRS = 15
 BATCH_SIZES = (1, 4, 16)
 INPUT_TOKENS = 256
 OUTPUT_TOKENS = 64
@@ -120,39 +123,46 @@ def test_one_command_measures_a_real_server_through_ray(held: CliRun, url: str) 
 
 def test_our_figures_agree_with_sglangs_own_tool_on_the_same_server(url: str, tmp_path: Path) -> None:
     with SglangTool(url, tmp_path) as tool:
-        ratios: dict[int, list[float]] = {size: [] for size in BATCH_SIZES}
-        ours(url, BATCH_SIZES[-1], 0, tmp_path, max_passes=3)  # both sides find a warm server
-        for pair in range(NUM_PAIRS):
-            for size in BATCH_SIZES:
-                theirs = tool.output_tok_per_s(size, pair)
-                ratios[size].append(ours(url, size, pair + 1, tmp_path) / theirs)
-    shown = {size: [f"{ratio:.3f}" for ratio in ratios[size]] for size in BATCH_SIZES}
-    print("output throughput, ours / SGLang's:", shown)
-    for size in BATCH_SIZES:
-        assert abs(median(ratios[size]) - 1) < 0.1, shown
+        ours(url, BATCH_SIZES[-1], 0, tmp_path)  # both sides find a warm server
+        ratios = {size: paired_ratios(tool, url, size, tmp_path) for size in BATCH_SIZES}
+    print("output throughput, ours / SGLang's:", ratios)
+    assert {size: median(found) for size, found in ratios.items() if abs(median(found) - 1) >= 0.1} == {}
 
 
-def ours(url: str, batch_size: int, seed: int, folder: Path, max_passes: int = 1) -> float:
-    """Output throughput by our client, in its own process as a node runs it."""
-    client = ClientRun(batch_job(url, batch_size, seed, max_passes), folder, 300, "run-of-a-test")
+def paired_ratios(tool: "SglangTool", url: str, batch_size: int, folder: Path) -> list[float]:
+    """Output throughput, ours over SGLang's, of interleaved pairs, of which every one counts.
+
+    How many there are is decided by how well the tool agrees with itself, never by the ratios: five on a quiet machine,
+    more while its own figures lie over a tenth apart.
+    """
+    theirs: list[float] = []
+    mine: list[float] = []
+    while len(theirs) < NUM_PAIRS or (len(theirs) < MOST_PAIRS and max(theirs) - min(theirs) > 0.1 * median(theirs)):
+        theirs.append(tool.output_tok_per_s(batch_size, len(theirs)))
+        mine.append(ours(url, batch_size, len(theirs), folder))
+    return [round(a / b, 3) for a, b in zip(mine, theirs, strict=True)]
+
+
+def ours(url: str, batch_size: int, seed: int, folder: Path) -> float:
+    """Output throughput by our client, in its own process as a node runs it: the best of its last passes."""
+    client = ClientRun(batch_job(url, batch_size, seed), folder, 300, "run-of-a-test")
     try:
-        (measured,) = [line.result for line in client.lines() if isinstance(line, MeasuredLine)]
+        passes = [line.result for line in client.lines() if isinstance(line, WarmUpLine | MeasuredLine)]
     finally:
         client.close()
-    assert measured.error is None
-    found = figures(measured, load(batch_size)).output_tok_per_s
-    assert found is not None
-    return found
+    assert [one.error for one in passes] == [None] * (NUM_PASSES + 1)
+    found = [figures(one, load(batch_size)).output_tok_per_s or 0.0 for one in passes]
+    return max(found[-NUM_PASSES:])
 
 
 def load(batch_size: int) -> OneBatchLoad:
     return OneBatchLoad(batch_size=batch_size, input_tokens=INPUT_TOKENS, output_tokens=OUTPUT_TOKENS)
 
 
-def batch_job(url: str, batch_size: int, seed: int, max_passes: int = 1) -> BatchJob:
+def batch_job(url: str, batch_size: int, seed: int) -> BatchJob:
     return BatchJob(
-        url=url, load=load(batch_size), prompt_seed=seed, vocab_tokens=4096, warm_up=WarmUp(max_passes=max_passes),
-        timeout_s=300,
+        url=url, load=load(batch_size), prompt_seed=seed, vocab_tokens=4096,
+        warm_up=WarmUp(max_passes=NUM_PASSES, tolerance_fraction=1e-9), timeout_s=300,
     )  # fmt: skip
 
 
@@ -189,11 +199,11 @@ class SglangTool:
         raise AssertionError((self._folder / "tool.log").read_text()[-4000:])
 
     def output_tok_per_s(self, batch_size: int, number: int) -> float:
-        """Output throughput by one run of the tool: its second pass, as ours is measured after a warm-up pass."""
+        """Output throughput by one run of the tool: the best of its last passes."""
         file = self._folder / f"tool-{batch_size}-{number}.jsonl"
         words = [
             "--model-path", "None", "--base-url", self._url, "--tokenizer-path", self._tokenizer,
-            "--batch-size", str(batch_size), str(batch_size), "--input-len", str(INPUT_TOKENS), "--output-len",
+            "--batch-size", *[str(batch_size)] * (NUM_PASSES + 1), "--input-len", str(INPUT_TOKENS), "--output-len",
             str(OUTPUT_TOKENS), "--dataset-name", "random-ids", "--skip-warmup", "--seed", str(number),
             "--result-filename", str(file), "--no-append-to-github-summary",
         ]  # fmt: skip
@@ -202,8 +212,8 @@ class SglangTool:
         self._child.stdin.flush()
         self._until_ready()
         rows = [json.loads(line) for line in file.read_text().splitlines()]
-        assert [row["batch_size"] for row in rows] == [batch_size] * 2
-        return rows[-1]["output_throughput"]
+        assert [row["batch_size"] for row in rows] == [batch_size] * (NUM_PASSES + 1)
+        return max(row["output_throughput"] for row in rows[-NUM_PASSES:])
 
 
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
@@ -295,19 +305,17 @@ def test_a_real_server_dies_in_parts_with_its_worker_and_while_it_starts(tmp_pat
     path = write_config(tmp_path / "killed.yaml", perf=perf, evals=None)
     with cli_run(out, str(path), "--out", str(out), "--address", cluster) as run:
         run.until_done(1)
+        worker = worker_of(run.run_id)
         # SGLang's main process answers for a moment after its scheduler is gone; the unit must not become a result.
         kill(scheduler_of(run.run_id))
-        run.until(lambda: len(of_kind(run.records(), "engine")) == 2)
+        run.until(lambda: run.output().count("n0 bf16: SGLang is starting on port") == 2)
         failed = of_kind(run.records(), "unit_failed")
         assert [record["body"]["cause"] for record in failed] == ["engine_died"], failed
-        done = len(of_kind(run.records(), "unit_done"))
-        run.until_done(done + 1)
-        guardian = next(left.pid for left in left_overs(run.run_id) if "guardian.py" in cmdline(left.pid))
-        spec_fd_holder = worker_of(run.run_id)
-        assert guardian != spec_fd_holder
-        kill(spec_fd_holder)
+        run.until(lambda: bool(guardians(run.run_id)))
+        (guardian,) = guardians(run.run_id)
+        kill(worker)
         began = time.monotonic()
-        run.until(lambda: f"{guardian}" not in [str(left.pid) for left in left_overs(run.run_id)])
+        run.until(lambda: guardian not in guardians(run.run_id))
         print(f"the server of a killed worker was gone after {time.monotonic() - began:.2f} s")
         run.until(lambda: "n1 bf16: SGLang is starting on port" in run.output())
         run.ctrl_c()
@@ -321,6 +329,10 @@ def test_a_real_server_dies_in_parts_with_its_worker_and_while_it_starts(tmp_pat
     assert_each_attempt_ended_once(records(out))
     for record in of_kind(records(out), "unit_done"):
         assert record["body"]["measured"]["num_ok"] == 4
+
+
+def guardians(run_id: str) -> list[int]:
+    return [left.pid for left in left_overs(run_id) if "guardian.py" in cmdline(left.pid)]
 
 
 def cmdline(pid: int) -> str:

@@ -1,6 +1,7 @@
 """The journal: append, torn lines, foreign files, a second writer, a full disk."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,50 @@ def test_anything_foreign_is_refused_with_its_place(tmp_path: Path, content: byt
         read(tmp_path)
     assert said in error.value.message
     assert error.value.exit_code == 13
+
+
+def _changed(lines: list[bytes]) -> list[bytes]:
+    return [lines[0], lines[1].replace(b'"n":1', b'"n":2'), *lines[2:]]
+
+
+def _taken_out(lines: list[bytes]) -> list[bytes]:
+    return [lines[0], lines[2].replace(b'"seq":2', b'"seq":1'), lines[3].replace(b'"seq":3', b'"seq":2')]
+
+
+def _doubled(lines: list[bytes]) -> list[bytes]:
+    return [*lines, lines[3].replace(b'"seq":3', b'"seq":4')]
+
+
+def _swapped(lines: list[bytes]) -> list[bytes]:
+    return [lines[0], lines[2].replace(b'"seq":2', b'"seq":1'), lines[1].replace(b'"seq":1', b'"seq":2'), lines[3]]
+
+
+def _without_hash(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:3], lines[3].rpartition(b',"chain"')[0] + b"}"]
+
+
+@pytest.mark.parametrize("edit", [_changed, _taken_out, _doubled, _swapped, _without_hash])
+def test_an_edit_by_hand_is_refused(tmp_path: Path, edit: Callable[[list[bytes]], list[bytes]]) -> None:
+    journal = started(tmp_path / "r")
+    for n in (1, 2, 3):
+        journal.append("decision", {"n": n})
+    journal.close()
+    path = tmp_path / "r" / LEDGER
+    lines = path.read_bytes().splitlines()
+    assert len(read(tmp_path / "r")) == len(lines) == 4
+    path.write_bytes(b"".join(line + b"\n" for line in edit(lines)))
+    for use in (read, Journal.resume):
+        with pytest.raises(LedgerError, match="was changed, taken out or moved"):
+            use(tmp_path / "r")
+
+
+def test_a_ledger_without_hashes_is_read_and_gets_them_from_there_on(tmp_path: Path) -> None:
+    (tmp_path / LEDGER).write_bytes(b'{"v":1,"seq":0,"t":1,"kind":"run","body":{}}\n')
+    journal, _ = Journal.resume(tmp_path)
+    journal.append("decision", {"n": 1})
+    journal.append("decision", {"n": 2})
+    journal.close()
+    assert [record.chain is not None for record in read(tmp_path)] == [False, True, True]
 
 
 def test_a_folder_without_a_ledger_is_no_run_folder(tmp_path: Path) -> None:

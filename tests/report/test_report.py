@@ -202,6 +202,53 @@ def test_a_row_is_never_shown_without_its_finding() -> None:
     assert report.verdict == "INVALID"
     marked = [line for line in terminal_text(report, 80).splitlines() if "!16" in line]
     assert len(marked) == 1
+    row = report.comparisons[0].rows[-1]
+    assert (row.findings, row.output_throughput, row.itl, row.output_price) == (
+        ("unexpected_cache_hits",), None, None, None,
+    )  # fmt: skip
+    assert "Not compared: batch 16." in words.in_short(report)[0]
+
+
+def test_a_comparison_of_which_nothing_is_left_says_so() -> None:
+    def short(unit: PerfUnit, result: PerfMeasurement) -> PerfMeasurement:
+        return result.model_copy(update={"measured": result.measured.model_copy(update={"min_output_tokens": 3})})
+
+    line = words.in_short(make_report(whole_ledger(perf=short).view()))[0]
+    assert line == "**beta** against **alpha**: not compared at any batch size; findings: `wrong_output_length`."
+
+
+def test_a_comparison_is_never_shown_without_its_warnings() -> None:
+    report = make_report(whole_ledger(perf=lambda unit, result: result.model_copy(update={"flat": False})).view())
+    assert all(row.findings == ("cold_start",) and row.itl is not None for row in report.comparisons[0].rows)
+    assert "Batch 1: `cold_start`. Batch 16: `cold_start`." in words.in_short(report)[0]
+
+
+def test_a_red_point_is_not_held_against_published_rows() -> None:
+    def short(unit: PerfUnit, result: PerfMeasurement) -> PerfMeasurement:
+        if unit.load.batch_size != 64:
+            return result
+        return result.model_copy(update={"measured": result.measured.model_copy(update={"min_output_tokens": 3})})
+
+    settings = CASES["golden_simulated"]().settings
+    published = make_report(whole_ledger(settings, perf=short).view()).comparisons[-1]
+    assert published.kind == "reference"
+    assert [row.output_throughput is None for row in published.rows] == [False, False, True]
+    assert published.rows[-1].findings == ("wrong_output_length",)
+
+
+def test_a_score_is_never_shown_without_its_finding() -> None:
+    report = make_report(CASES["golden_invalid"]().view())
+    assert [row.findings for row in report.evals] == [("truncated",)] * 2
+    assert all("Findings: `truncated`." in line for line in words.in_short(report)[1:])
+    assert terminal_text(report, 200).count("findings: truncated") == 2
+
+
+@pytest.mark.parametrize(
+    ("nums", "text"),
+    [([1, 1], "single passes"), ([3, 3], "medians of 3 passes"), ([3, 1], "medians of 1 to 3 passes")],
+)
+def test_the_number_of_passes_is_that_of_the_figures(nums: list[int], text: str) -> None:
+    assert words.passes_text(nums) == text
 
 
 def test_broken_passes_enter_no_figure() -> None:
@@ -217,6 +264,7 @@ def test_broken_passes_enter_no_figure() -> None:
     )
     assert row.latency_s is not None
     assert (len(row.repeats), row.latency_s.max) == (1, pytest.approx(1.412))
+    assert "; medians of 1 to 2 passes" in terminal_text(make_report(whole_ledger(perf=broken).view()), 80)
 
 
 def test_findings_are_grouped_red_first() -> None:

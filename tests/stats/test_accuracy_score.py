@@ -102,6 +102,14 @@ def test_the_population_counts_the_questions_too() -> None:
     assert found.population.low < found.exam.low < found.exam.high < found.population.high
 
 
+@pytest.mark.parametrize("corrects", [[2] * 12 + [1] * 14 + [0] * 4, [2] * 22 + [1] * 6 + [0] * 2, [2] * 29 + [1]])
+def test_other_questions_are_never_surer_than_these(corrects: list[int]) -> None:
+    found = _score(_repeated(corrects, 2))
+    assert found.population is not None and found.exam is not None
+    assert found.population.low <= found.exam.low
+    assert found.population.high >= found.exam.high
+
+
 def test_error_bars_have_the_size_that_thirty_questions_give() -> None:
     # 30 questions, 16 repeats, variance within a question about .09: SE 1.4 points for this exam, about 6 for others.
     corrects = [16] * 10 + [15, 14, 13, 12, 11, 10, 9, 8, 8, 7, 6, 5] + [12] * 5 + [2, 1, 0]

@@ -107,6 +107,7 @@ def test_primitives_of_a_pass() -> None:
     assert result.finish_reasons == {"length": 2}
     assert result.error == "some fault"
     assert [row.first_chunk_tokens for row in rows(reads, 2)] == [1, 4]
+    assert result.first_chunk_tokens == 5
 
 
 def test_a_batch_whose_requests_did_not_all_start_has_no_prefill_figures() -> None:

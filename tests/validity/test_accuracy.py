@@ -159,23 +159,33 @@ def test_repeats_that_differ_or_are_short_are_fine() -> None:
     assert accuracy_findings(whole_ledger(settings).view()) == []
 
 
-def _letters(given: str) -> Change:
+def _letters(given: str, gold: str) -> Change:
     def change(sample: SampleRecord) -> SampleRecord:
         number = int(sample.question[1:]) + sample.repeat
-        return sample.model_copy(update={"reply": f'"answer": "{given[number % len(given)]}"', "gold": "A"})
+        reply = f'"answer": "{given[number % len(given)]}"'
+        return sample.model_copy(update={"reply": reply, "gold": gold[number % len(gold)]})
 
     return change
 
 
 def test_letter_bias() -> None:
     settings = config(evals=_eval("gpqa-diamond", repeats=4))
-    found = accuracy_findings(whole_ledger(settings, sample=_letters("ABCDAA")).view())
+    found = accuracy_findings(whole_ledger(settings, sample=_letters("A", gold="ABCD")).view())
     assert [(f.code, f.severity) for f in found] == [("letter_bias", "warn")] * 2
-    assert sum(found[0].evidence[f"num_{letter}"] for letter in "ABCD") == 160
+    assert [found[0].evidence[f"num_{letter}"] for letter in "ABCD"] == [120, 0, 0, 0]
+    assert [found[0].evidence[f"expected_{letter}"] for letter in "ABCD"] == pytest.approx([40, 80 / 3, 80 / 3, 80 / 3])
     assert found[0].evidence["p_value"] < 0.01
 
 
-@pytest.mark.parametrize(("given", "repeats"), [("ABCD", 4), ("AAAAAB", 1)])
-def test_even_letters_and_few_letters_are_fine(given: str, repeats: int) -> None:
+@pytest.mark.parametrize(
+    ("given", "gold", "repeats"),
+    [
+        ("BCDA", "ABCD", 4),
+        ("AAAAAB", "ABCD", 1),  # too few wrong answers to tell
+        ("AAAABC", "AAAABC", 4),  # the right letters themselves lie unevenly
+        ("BCD", "A", 4),
+    ],
+)
+def test_even_wrong_letters_and_few_are_fine(given: str, gold: str, repeats: int) -> None:
     settings = config(evals=_eval("gpqa-diamond", repeats=repeats))
-    assert accuracy_findings(whole_ledger(settings, sample=_letters(given)).view()) == []
+    assert accuracy_findings(whole_ledger(settings, sample=_letters(given, gold)).view()) == []

@@ -30,6 +30,17 @@ def test_engine_death_is_red_until_the_unit_is_redone() -> None:
     assert engine_findings(builder.view())[0].key == KEY
 
 
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [(KEY, {"batch_size": 4, "repeat": 1, "launch": 0}), ("alpha-sums-1", {"block": 1})],
+)
+def test_engine_death_names_its_unit(key: str, place: dict[str, float]) -> None:
+    builder = whole_ledger(skip=lambda other: other == key)
+    builder.failed(key, DIED)
+    (finding,) = engine_findings(builder.view())
+    assert finding.evidence == place | {"num_deaths": 1, "redone": 0}
+
+
 def test_other_failures_are_no_engine_death() -> None:
     builder = whole_ledger()
     builder.failed(KEY, Failure(cause="node_lost", message="gone"))

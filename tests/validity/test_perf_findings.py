@@ -84,6 +84,17 @@ def test_cold_start_says_the_numbers() -> None:
     assert finding.evidence["num_warm_up_passes"] == 2
     assert finding.evidence["change_fraction"] == 0
     assert {"last_warm_up_latency_s", "previous_warm_up_latency_s", "measured_latency_s"} <= finding.evidence.keys()
+    assert "time to first token" in finding.rule
+    assert finding.evidence["last_warm_up_ttft_s"] == finding.evidence["previous_warm_up_ttft_s"]
+
+
+def test_first_tokens_that_come_together_make_ttft_late() -> None:
+    size = next(unit.load.batch_size for unit in whole_ledger().plan.units if unit.key == KEY and unit.kind == "perf")
+    coarse = _change_pass(first_chunk_tokens=16 * size)
+    finding = _only(perf_findings(whole_ledger(perf=coarse).view()), "late_first_token")
+    assert (finding.severity, finding.key, finding.evidence["first_chunk_tokens"]) == ("warn", KEY, 16)
+    for fine in (size, None):
+        assert perf_findings(whole_ledger(perf=_change_pass(first_chunk_tokens=fine)).view()) == []
 
 
 def test_no_warm_up_is_cold() -> None:
@@ -158,6 +169,19 @@ def test_a_stalled_prefill_is_an_outlier_though_the_latency_hides_it() -> None:
 )
 def test_spread(latencies_s: list[float], codes: list[str]) -> None:
     assert _codes(repeat_findings(_point(2, latencies_s, [0.1] * len(latencies_s)))) == codes
+
+
+@pytest.mark.parametrize(
+    ("ttfts_s", "codes"),
+    [
+        ([0.2, 0.35, 0.6], ["noisy"]),  # the decode hides it: the latencies agree
+        ([0.2, 0.26], ["noisy"]),
+        ([0.02, 0.03, 0.04], []),  # of 1 s that is clock grain
+        ([0.2, 0.215], []),
+    ],
+)
+def test_a_prefill_that_varies_is_noisy(ttfts_s: list[float], codes: list[str]) -> None:
+    assert _codes(repeat_findings(_point(2, [1.0] * len(ttfts_s), ttfts_s))) == codes
 
 
 def test_no_decrease_within_two_percent_or_within_the_spread() -> None:
