@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from raybench.plan.demands import Machine, Slot
 PROBE_TIMEOUT_S = 120.0
 KNOCK_TIMEOUT_S = 5.0
 NAMESPACE = "raybench"
+
+Versions = tuple[str, str, str | None]
+"""Python, Ray and raybench of a machine; None = raybench is missing there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ def actor_options(slot: Slot) -> dict[str, Any]:
 def check_versions(where: Sequence[Machine]) -> None:
     """Compare Python, Ray and raybench of all machines with the driver's. Raises ClusterError naming the different."""
 
-    def probe() -> tuple[str, str, str | None]:
+    def probe() -> Versions:
         # Pickled by value on purpose: a node without raybench must be able to say so.
         version = None
         if importlib.util.find_spec("raybench") is not None:
@@ -160,20 +163,32 @@ def check_versions(where: Sequence[Machine]) -> None:
     asked = [
         (m, task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(m.id, soft=False)).remote()) for m in where
     ]
-    wrong: list[str] = []
+    answers: dict[str, Versions | str] = {}
     for machine, reference in asked:
         try:
-            found = ray.get(reference, timeout=PROBE_TIMEOUT_S)
+            answers[machine.address] = ray.get(reference, timeout=PROBE_TIMEOUT_S)
         except (RayError, TimeoutError) as error:
-            wrong.append(f"  {machine.address}: does not run a task: {str(error).splitlines()[0]}")
+            answers[machine.address] = str(error).splitlines()[0]
+    if message := version_complaint(wanted, answers):
+        raise ClusterError(message)
+
+
+def version_complaint(wanted: Versions, answers: Mapping[str, Versions | str]) -> str | None:
+    """What to tell the user about machines whose versions differ; None if all fit.
+
+    `answers` by the machines' addresses: what a machine runs, or why it could not say.
+    """
+    wrong: list[str] = []
+    for address, found in answers.items():
+        if isinstance(found, str):
+            wrong.append(f"  {address}: does not run a task: {found}")
             continue
         # Python's patch release may differ: pickles do not depend on it.
-        same = [f.rpartition(".")[0] for f in (found[0], wanted[0])]
-        if same[0] != same[1] or found[1:] != wanted[1:]:
-            wrong.append(f"  {machine.address}: Python {found[0]}, Ray {found[1]}, raybench {found[2] or 'missing'}")
-    if wrong:
-        driver = f"  driver: Python {wanted[0]}, Ray {wanted[1]}, raybench {wanted[2]}"
-        raise ClusterError(
-            "\n".join(["these machines cannot work with the driver:", *wrong, driver,
-                       "Install the driver's versions there (setup_commands in cluster.yaml), then run again."])
-        )  # fmt: skip
+        same_python = found[0].rpartition(".")[0] == wanted[0].rpartition(".")[0]
+        if not same_python or found[1:] != wanted[1:]:
+            wrong.append(f"  {address}: Python {found[0]}, Ray {found[1]}, raybench {found[2] or 'missing'}")
+    if not wrong:
+        return None
+    driver = f"  driver: Python {wanted[0]}, Ray {wanted[1]}, raybench {wanted[2]}"
+    advice = "Install the driver's versions there (setup_commands in cluster.yaml), then run again."
+    return "\n".join(["these machines cannot work with the driver:", *wrong, driver, advice])

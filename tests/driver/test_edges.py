@@ -10,7 +10,7 @@ from ledger_builder import config as ledger_config
 from rich.console import Console
 
 from raybench.driver import cluster
-from raybench.driver.cluster import connect
+from raybench.driver.cluster import connect, version_complaint
 from raybench.driver.finish import EXIT_BY_CAUSE, infrastructure_exit
 from raybench.driver.folder import JOB_VARIABLE, check_resumable, check_writable, choose
 from raybench.driver.screen import Screen
@@ -71,6 +71,33 @@ def test_a_folder_that_holds_a_run_is_refused_before_anything_starts(tmp_path: P
 def test_a_wrong_address_is_one_clear_message(address: str, words: str) -> None:
     with pytest.raises(ClusterError, match=words):
         connect(address, 1)
+
+
+WANTED = ("3.12.3", "2.60.0", "0.1.0")
+
+
+@pytest.mark.parametrize(
+    ("found", "row"),
+    [
+        (("3.11.9", "2.60.0", "0.1.0"), "  10.0.0.2: Python 3.11.9, Ray 2.60.0, raybench 0.1.0"),
+        (("3.12.3", "2.59.0", "0.1.0"), "  10.0.0.2: Python 3.12.3, Ray 2.59.0, raybench 0.1.0"),
+        (("3.12.3", "2.60.0", None), "  10.0.0.2: Python 3.12.3, Ray 2.60.0, raybench missing"),
+        ("the worker died", "  10.0.0.2: does not run a task: the worker died"),
+    ],
+)
+def test_machines_with_other_versions_are_named_together_with_the_remedy(
+    found: tuple[str, str, str | None] | str, row: str
+) -> None:
+    message = version_complaint(WANTED, {"10.0.0.1": WANTED, "10.0.0.2": found})
+    assert message is not None
+    first, *rest = message.splitlines()
+    assert first == "these machines cannot work with the driver:"
+    assert rest[:2] == [row, "  driver: Python 3.12.3, Ray 2.60.0, raybench 0.1.0"]
+    assert "setup_commands in cluster.yaml" in rest[2]
+
+
+def test_a_patch_release_of_python_may_differ() -> None:
+    assert version_complaint(WANTED, {"10.0.0.1": ("3.12.9", "2.60.0", "0.1.0")}) is None
 
 
 def test_auto_is_the_cluster_that_ray_address_names_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
