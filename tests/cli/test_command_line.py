@@ -167,6 +167,8 @@ def test_whatever_a_command_raises_has_an_exit_code(
 def test_an_interrupted_command_ends_with_130(config: Path) -> None:
     script = (
         "import os, signal, sys, time\nimport raybench.config.read as read\n"
+        # A shell's background jobs inherit an ignored SIGINT.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         # The signal may reach another thread first: the sleep is where it is heard at the latest.
         "read.load = lambda *_: (os.kill(os.getpid(), signal.SIGINT), time.sleep(30))\n"
         f"sys.argv = ['raybench', 'plan', {str(config)!r}]\nfrom raybench.cli import main\nmain()"
