@@ -39,12 +39,22 @@ def ray(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
 
 
 def submit(client: JobSubmissionClient, folder: Path, name: str, config: str, out: str) -> None:
-    client.submit_job(
-        entrypoint=f"python -m raybench run {config} --out {out}", submission_id=name,
-        runtime_env={
-            "working_dir": str(folder / "configs"), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"},
-        },
-    )  # fmt: skip
+    """Submit a job; again while the head has no agent yet, which on a busy machine comes up after the dashboard."""
+    limit_s = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            client.submit_job(
+                entrypoint=f"python -m raybench run {config} --out {out}", submission_id=name,
+                runtime_env={
+                    "working_dir": str(folder / "configs"), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"},
+                },
+            )  # fmt: skip
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > limit_s:
+                raise
+            time.sleep(1.0)
+        else:
+            return
 
 
 def ended(client: JobSubmissionClient, name: str, command: int | None) -> dict[str, Any]:
