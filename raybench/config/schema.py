@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
-from raybench.records import Record, Sampling, WarmUp
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-"""Lower-case name that is safe in files, labels and W&B ids."""
+from raybench.config.evals import EvalConfig
+from raybench.config.names import Name
+from raybench.config.publish import PublishConfig
+from raybench.records import Record, WarmUp
 
 FlagValue = str | int | float | bool | None | dict[str, JsonValue] | list[str | int | float]
 """A flag's value: true = the bare flag, false or null = left out, a list = several words, a mapping = one JSON word."""
@@ -208,55 +208,6 @@ class OneBatchSweep(Record):
         if len(set(sizes)) != len(sizes):
             raise ValueError("batch sizes must be distinct")
         return sizes
-
-
-class EvalConfig(Record):
-    """One accuracy evaluation."""
-
-    name: Name
-    """Name of a built-in eval: `sums`, `aime25`, `gpqa_diamond` (dashes and underscores alike)."""
-    rows: str = "default"
-    """`default` = the eval's own source, `synthetic` = stand-in questions, a hub id, a JSONL, Parquet or CSV file."""
-    sampling: Sampling
-    """Sampling fields; all are sent."""
-    repeats: int = Field(default=1, ge=1)
-    """Times that every question is asked."""
-    limit: int | None = Field(default=None, ge=1)
-    """First questions only; None = all."""
-    baseline: float | None = Field(default=None, ge=0, le=1)
-    """Published or earlier score that the result is held against; None = no gate."""
-    margin: float = Field(default=0.05, ge=0, lt=1)
-    """Loss against the baseline that is still accepted."""
-    concurrency: int = Field(default=32, ge=1)
-    """Requests in flight on one node."""
-    block_size: int = Field(default=16, ge=1)
-    """Samples in one unit."""
-    timeout_s: float = Field(default=3600, gt=0)
-    """Limit of one request in seconds."""
-
-    @model_validator(mode="after")
-    def _greedy_once(self) -> "EvalConfig":
-        if self.sampling.temperature == 0 and self.repeats > 1:
-            raise ValueError("repeats at temperature 0 measure batching noise only; set repeats: 1 or a temperature")
-        return self
-
-
-class WandbConfig(Record):
-    """Weights & Biases sink."""
-
-    mode: Literal["offline", "online", "disabled"] = "offline"
-    """offline writes a run folder without any network."""
-    project: str = Field(default="raybench", pattern=r"^[^/\\#?%:]{1,128}$")
-    """Project name."""
-    entity: str | None = None
-    """Team or user; None = the account's default."""
-
-
-class PublishConfig(Record):
-    """Where results go beside the run folder."""
-
-    wandb: WandbConfig = WandbConfig()
-    """Weights & Biases."""
 
 
 class RunConfig(Record):

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from raybench.config.schema import EvalConfig
+from raybench.config.evals import EvalConfig
 from raybench.errors import RowsError
 from raybench.evals import eval_named
 from raybench.evals.base import Column, Eval, HubSource, Rows

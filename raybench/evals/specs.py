@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import JsonValue
 
-from raybench.config.schema import EvalConfig
+from raybench.config.evals import EvalConfig
 from raybench.errors import RowsError
 from raybench.evals.base import Eval, Question, Rows
 from raybench.records import SampleSpec, content_hash, prompt_hash

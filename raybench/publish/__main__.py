@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import cast
 
-from raybench.config.schema import WandbConfig
+from raybench.config.publish import WandbConfig
 from raybench.errors import PublishError
 from raybench.ledger.journal import read
 from raybench.ledger.view import fold

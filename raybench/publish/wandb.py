@@ -9,7 +9,7 @@ from pathlib import Path
 
 import wandb
 
-from raybench.config.schema import WandbConfig
+from raybench.config.publish import WandbConfig
 from raybench.publish.names import X_AXIS, WandbRun
 from raybench.publish.state import WANDB_FOLDER
 

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from raybench.config.schema import EvalConfig
+from raybench.config.evals import EvalConfig
 from raybench.evals import eval_named
 from raybench.evals.answers import LETTERS
 from raybench.evals.base import Eval

@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from raybench.config.schema import EvalConfig
+from raybench.config.evals import EvalConfig
 from raybench.errors import RowsError
 from raybench.evals import EVALS
 from raybench.evals.rows import read_rows, rows_of

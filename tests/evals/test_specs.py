@@ -3,7 +3,7 @@
 import pytest
 from pydantic import JsonValue
 
-from raybench.config.schema import EvalConfig
+from raybench.config.evals import EvalConfig
 from raybench.errors import RowsError
 from raybench.evals import EVALS
 from raybench.evals.base import Rows
