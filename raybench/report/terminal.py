@@ -6,14 +6,13 @@ from rich.table import Table
 from rich.text import Text
 
 from raybench.report import numbers
+from raybench.report.accuracy_words import score_text, size_text
 from raybench.report.model import Comparison, EvalRow, PerfRow, Report, Spread
 from raybench.report.words import (
     FindingGroup,
     groups,
     passes_text,
-    score_text,
     short_caveat,
-    size_text,
     verdict_sentence,
 )
 

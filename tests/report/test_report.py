@@ -10,10 +10,10 @@ from report_cases import CASES, terminal_text
 
 from raybench.records import EvalUnit, Finding, PerfMeasurement, PerfUnit
 from raybench.report import words
-from raybench.report.markdown import markdown_table, render
+from raybench.report.markdown import render
 from raybench.report.model import Report
 from raybench.report.summary import make_report
-from raybench.report.tables import Table
+from raybench.report.tables import Table, markdown_table
 
 HERE = Path(__file__).parent
 
