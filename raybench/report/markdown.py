@@ -117,7 +117,7 @@ def _comparison(comparison: Comparison) -> list[str]:
             "TTFT, ITL and cost; above 1 is better for throughput.",
             markdown_table(tables.comparison_table(comparison)),
         ]
-    if comparison.evals:
+    if comparison.evals or comparison.evals_left_out:
         blocks += [
             f"Accuracy, {comparison.target} minus {comparison.baseline}, paired by question:",
             differences(comparison),

@@ -38,6 +38,7 @@ TITLES = {
     "max_tokens_low": "The reply limit is low for this eval",
     "identical_repeats": "Repeats of a question gave the same text",
     "letter_bias": "Wrong answers favour some letters",
+    "reference_differs": "The measured reference is of something else",
 }
 """A headline for every check; checks without one are shown by their code."""
 
