@@ -6,6 +6,8 @@ prompt, other questions or other sampling is shown as what it is, and gates noth
 
 from collections.abc import Iterable
 
+from pydantic import JsonValue
+
 from raybench.config.reference import MeasuredReference
 from raybench.records import SampleSpec, Sampling, content_hash
 
@@ -19,7 +21,7 @@ def prompts_digest(samples: Iterable[SampleSpec]) -> str:
     questions: dict[str, str] = {}
     for sample in samples:
         if sample.question not in questions:
-            words = [[message.role, *sorted(message.content.split())] for message in sample.messages]
+            words: list[JsonValue] = [[message.role, *sorted(message.content.split())] for message in sample.messages]
             gold = sample.gold if sample.letter_order is None else None
             questions[sample.question] = content_hash([words, gold], 64)
     return content_hash([[question, questions[question]] for question in sorted(questions)], 64)

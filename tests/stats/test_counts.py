@@ -1,4 +1,4 @@
-"""The scores that this project grew from (evals.md 7.1): far below the published ones, and the machines not told apart."""
+"""The scores that this project grew from (evals.md 7.1): below the published ones, machines not told apart."""
 
 import pytest
 

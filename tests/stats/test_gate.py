@@ -110,7 +110,8 @@ def test_the_number_of_repeats_decides_if_the_difference_stays() -> None:
         gate = _gate(_alike(10, 16), reference)
         assert gate.verdict == "INCONCLUSIVE"
         assert gate.repeats_needed is not None and 16 < gate.repeats_needed < 100
-        more = _gate(_alike(10 * gate.repeats_needed, 16 * gate.repeats_needed), reference)
+        eighths = -(-gate.repeats_needed // 8)
+        more = _gate(_alike(5 * eighths, 8 * eighths), reference)
         assert more.verdict == word
 
 
@@ -154,6 +155,8 @@ def _verdicts(shares: Shares, drop: float, num_repeats: int, margin: float, refe
 
 def _dropped(shares: Shares, drop: float) -> Shares:
     """The same questions for a weaker model: every logit lowered alike, so that the mean falls by `drop`."""
+    if drop == 0:
+        return shares
     logits = special.logit(np.clip(shares, 1e-9, 1 - 1e-9))
     by = optimize.brentq(lambda step: special.expit(logits - step).mean() - (shares.mean() - drop), 0, 20)
     return special.expit(logits - by)
