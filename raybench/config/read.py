@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from raybench.config.explain import explain, nearest, valid_names
+from raybench.config.reference_file import read_reference
 from raybench.config.schema import RunConfig
 from raybench.config.source import Document, KeyPath, dotted, parse
 from raybench.errors import ConfigError
@@ -30,11 +31,28 @@ def load(path: Path, sets: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{place}: expected a mapping with the keys {', '.join(valid_names(()))}; found {kind}")
     for assignment in sets:
         _apply(document, assignment)
+    _read_references(document, path)
     try:
         # JSON in strict mode: no text is taken for a number and no true for a 1, yet a list may become a tuple.
         return RunConfig.model_validate_json(json.dumps(document.data), strict=True)
     except ValidationError as error:
         raise ConfigError(explain(error, document, str(path))) from None
+
+
+def _read_references(document: Document, path: Path) -> None:
+    """Put the entries of reference files where the configuration names the files: a ledger must be whole by itself."""
+    evals = document.data.get("evals") if isinstance(document.data, dict) else None
+    for number, settings in enumerate(evals if isinstance(evals, list) else ()):
+        if not isinstance(settings, dict):
+            continue
+        named, eval_name = settings.get("reference"), settings.get("name")
+        if isinstance(named, str) and isinstance(eval_name, str):
+            place = document.places.get(("evals", number, "reference"), str(path))
+            try:
+                entry = read_reference(path.parent / Path(named).expanduser(), eval_name)
+            except ConfigError as error:
+                raise ConfigError(f"{place}: evals.{number}.reference: {error.message}") from None
+            settings["reference"] = entry.model_dump(mode="json")
 
 
 def digest(config: RunConfig) -> str:

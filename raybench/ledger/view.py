@@ -75,6 +75,8 @@ class RunView:
     """By sample key."""
     sample_nodes: dict[str, str] = field(default_factory=dict[str, str])
     """Node that answered, by sample key."""
+    sample_starts: dict[str, str] = field(default_factory=dict[str, str])
+    """Id of the engine start that answered, by sample key."""
     decisions: list[Decision] = field(default_factory=list[Decision])
     first_t: float = 0.0
     """Wall clock of the first record, seconds since 1970."""
@@ -142,6 +144,7 @@ def _add(view: RunView, record: LedgerRecord) -> None:
             sample = SampleRecord.model_validate(record.body)
             view.samples[sample.key] = sample
             view.sample_nodes[sample.key] = record.node or ""
+            view.sample_starts[sample.key] = record.launch or ""
         case "decision":
             view.decisions.append(Decision.model_validate(record.body))
         case "unit_started" | "unit_done" | "unit_failed":

@@ -14,9 +14,12 @@ from raybench.evals.answers import LETTERS
 from raybench.evals.base import Eval
 from raybench.evals.grade import outcomes
 from raybench.ledger.view import RunView
-from raybench.records import EvalUnit, Finding, Outcome, SampleRecord, Severity
+from raybench.records import EvalUnit, Finding, Outcome, SampleRecord, SampleSpec, Severity
 from raybench.stats.accuracy import AccuracyScore, score
 from raybench.stats.distributions import chi_square_p
+from raybench.stats.gate import Holding
+from raybench.validity.engine import simulated_targets
+from raybench.validity.references import differences, prompts_digest
 
 TRUNCATED_FRACTION = 0.01
 ERRORED_FRACTION = 0.01
@@ -45,25 +48,38 @@ class ScoredEval:
     """Their outcomes by (question, repeat)."""
     score: AccuracyScore
     """The score, its intervals and its gate."""
+    prompts_sha256: str = ""
+    """Hash of the planned questions as asked; see `raybench.validity.references.prompts_digest`."""
+    reference_differs: tuple[str, ...] = ()
+    """What makes the measured reference another measurement, in words; empty where it is comparable, or there is
+    none."""
 
 
 def scored_evals(view: RunView) -> Iterator[ScoredEval]:
     """Every planned eval of every target, in the order of the configuration."""
-    planned: dict[tuple[str, str], list[tuple[str, tuple[str, int]]]] = defaultdict(list)
+    planned: dict[tuple[str, str], list[SampleSpec]] = defaultdict(list)
     for unit in view.units.values():
         if isinstance(unit, EvalUnit):
-            for spec in unit.samples:
-                planned[unit.target, unit.eval].append((spec.key, (spec.question, spec.repeat)))
+            planned[unit.target, unit.eval].extend(unit.samples)
+    simulated = simulated_targets(view)
     for target in view.config.targets:
         for config in view.config.evals:
             wanted = planned.get((target.name, config.name))
             if not wanted:
                 continue
             evaluation = eval_named(config.name)
-            samples = tuple(view.samples[key] for key, _ in wanted if key in view.samples)
+            samples = tuple(view.samples[spec.key] for spec in wanted if spec.key in view.samples)
             graded = outcomes(samples, evaluation)
-            figures = score(graded, {item for _, item in wanted}, config.baseline, config.margin)
-            yield ScoredEval(target.name, config, evaluation, samples, graded, figures)
+            digest, reference = prompts_digest(wanted), config.measured_reference
+            others: tuple[str, ...] = ()
+            if reference is not None:
+                others = differences(
+                    reference, prompts_sha256=digest, sampling=config.sampling,
+                    num_questions=len({spec.question for spec in wanted}), simulated=target.name in simulated,
+                )  # fmt: skip
+            holding = Holding(config.baseline, None if others else reference, config.gated_by, config.margin)
+            figures = score(graded, {(spec.question, spec.repeat) for spec in wanted}, holding)
+            yield ScoredEval(target.name, config, evaluation, samples, graded, figures, digest, others)
 
 
 def accuracy_findings(view: RunView) -> list[Finding]:
@@ -73,7 +89,7 @@ def accuracy_findings(view: RunView) -> list[Finding]:
 
 def findings(scored: ScoredEval) -> list[Finding]:
     """Findings about one eval on one target."""
-    checks = (_truncated, _errored, _unparsed, _max_tokens_low, _identical_repeats, _letter_bias)
+    checks = (_truncated, _errored, _unparsed, _max_tokens_low, _identical_repeats, _letter_bias, _reference_differs)
     return [found for check in checks if (found := check(scored)) is not None]
 
 
@@ -86,6 +102,7 @@ def _finding(
         severity=severity,
         scope="target",
         target=scored.target,
+        eval=scored.config.name,
         rule=f"{scored.config.name}: {rule}",
         evidence=evidence,
         advice=advice,
@@ -168,6 +185,21 @@ def _max_tokens_low(scored: ScoredEval) -> Finding | None:
     advice = f"raise sampling.max_tokens from {limit} to {needed}: a reply that is cut counts as not correct"
     rule = f"sampling.max_tokens is at least {needed}"
     return _finding(scored, ("max_tokens_low", "warn"), rule, evidence, advice)
+
+
+def _reference_differs(scored: ScoredEval) -> Finding | None:
+    if not scored.reference_differs:
+        return None
+    rule = (
+        "the measured reference has the same questions, prompt and sampling; it differs in "
+        f"{'; '.join(scored.reference_differs)}"
+    )
+    advice = (
+        "nothing is held against it. Measure the reference again with this configuration on the accepted target, and "
+        "save it with raybench report RUN_DIR --save-reference FILE"
+    )
+    evidence = {"num_differences": float(len(scored.reference_differs))}
+    return _finding(scored, ("reference_differs", "warn"), rule, evidence, advice)
 
 
 def _identical_repeats(scored: ScoredEval) -> Finding | None:

@@ -65,7 +65,8 @@ def _code(builder: LedgerBuilder, tmp_path: Path, infrastructure: int | None = N
 
 
 def test_exit_codes_of_whole_runs(tmp_path: Path) -> None:
-    evals = [{"name": "sums", "sampling": {"temperature": 0, "max_tokens": 64}, "baseline": 1.0, "margin": 0.0}]
+    evals = [{"name": "sums", "sampling": {"temperature": 0, "max_tokens": 64}, "baseline": 1.0, "margin": 0.0,
+              "gate": "published"}]  # fmt: skip
     assert _code(whole_ledger(), tmp_path) == 0
     assert _code(whole_ledger(config(evals=evals)), tmp_path) == 32
     assert _code(whole_ledger(skip=lambda key: key == KEY), tmp_path) == 31
@@ -73,6 +74,11 @@ def test_exit_codes_of_whole_runs(tmp_path: Path) -> None:
     assert _code(whole_ledger(engine=_two_versions_on_beta), tmp_path) == 0
     evals[0] |= {"baseline": 0.95, "margin": 0.05}
     assert _code(whole_ledger(config(evals=evals)), tmp_path) == 33
+    # The same published score, shown and not gated.
+    evals[0] |= {"baseline": 1.0, "gate": "none"}
+    assert _code(whole_ledger(config(evals=evals)), tmp_path) == 0
+    evals[0] |= {"gate": None}
+    assert _code(whole_ledger(config(evals=evals)), tmp_path) == 0
 
 
 def _two_versions_on_beta(facts: EngineFacts) -> EngineFacts:
