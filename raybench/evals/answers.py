@@ -1,9 +1,9 @@
-"""Reads the answer off a reply: integers and letters.
+"""Reads the answer off a reply: integers, letters, short LaTeX and texts.
 
 Pure, linear in the length of the reply, and free of any computer algebra: graders that evaluate what a model wrote can
 be frozen by a tower of powers, and those that lean on signals fail outside the main thread.
 
-Rules, the same for both kinds:
+Rules, the same for all kinds:
 - Only text that the model addresses to the user counts: nothing before the last `</think>`, nothing after a `<think>`
   that is never closed.
 - The last answer wins. One that stands in the requested form but cannot be read is final all the same: the reply then
@@ -18,9 +18,12 @@ from dataclasses import dataclass
 
 from raybench.errors import RowsError
 from raybench.evals.base import NO_ANSWER, Extraction, Method
-from raybench.evals.notation import integer_value, letter_value
+from raybench.evals.latex import is_plain_number, math_value
+from raybench.evals.notation import integer_value, letter_value, plain_text
+from raybench.evals.options import FOUR_LETTERS
 
-LETTERS = "ABCD"
+Read = Callable[[str], str | None]
+"""Text of an answer -> its normal form; None when it is none."""
 
 # Longer than any answer, short enough that a reply of nothing but opened boxes stays cheap.
 _MAX_BOX_CHARS = 400
@@ -54,6 +57,36 @@ def last_letter(reply: str, finish_reason: str | None) -> Extraction:
     return _last(reply, finish_reason, "json", letter_value)
 
 
+def letter_reader(letters: str) -> Callable[[str, str | None], Extraction]:
+    """Reads one of `letters`, as `last_letter` reads one of A to D."""
+
+    def read(reply: str, finish_reason: str | None) -> Extraction:
+        return _last(reply, finish_reason, "json", lambda text: letter_value(text, letters))
+
+    return last_letter if letters == FOUR_LETTERS else read
+
+
+def last_math(reply: str, finish_reason: str | None) -> Extraction:
+    """The short LaTeX expression that a reply gives in a box, or a number elsewhere: prose is no expression."""
+    return _last(reply, finish_reason, "boxed", math_value, _number_or_formula)
+
+
+def last_text(reply: str, finish_reason: str | None) -> Extraction:
+    """The text that a reply gives in a box, else on an `Answer:` line or in a JSON `answer` field."""
+    return _last(reply, finish_reason, "boxed", text_value)
+
+
+def text_value(text: str) -> str | None:
+    """Normal form of an answer that is a text: without markup, blanks joined; capitals count."""
+    return plain_text(text) or None
+
+
+def _number_or_formula(text: str) -> str | None:
+    value = math_value(text.strip().strip("*_` "))
+    wrapped = re.fullmatch(r"[*_`\s]*\$[^$]*\$[*_`\s.]*", text)
+    return value if value is not None and (wrapped or is_plain_number(value)) else None
+
+
 def integer_of(gold: str, eval_name: str) -> str:
     """Normal form of a row's integer answer. Raises RowsError when it is none."""
     value = integer_value(gold)
@@ -62,13 +95,24 @@ def integer_of(gold: str, eval_name: str) -> str:
     return value
 
 
-def _last(reply: str, finish_reason: str | None, requested: Method, read: Callable[[str], str | None]) -> Extraction:
+def math_of(gold: str, eval_name: str) -> str:
+    """Normal form of a row's LaTeX answer. Raises RowsError when it has none."""
+    value = math_value(gold)
+    if value is None:
+        raise RowsError(f"{eval_name}: the rows hold an answer that is no short expression: {gold[:40]!r}")
+    return value
+
+
+def _last(
+    reply: str, finish_reason: str | None, requested: Method, read: Read, read_elsewhere: Read | None = None
+) -> Extraction:
     start, end = addressed(reply)
     candidates = sorted(_candidates(reply, start, end), key=lambda candidate: candidate.start, reverse=True)
     for found in candidates:
         if finish_reason == "length" and found.method != requested:
             continue
-        value = read(reply[found.start : found.end])
+        reads = read if found.method == requested else read_elsewhere or read
+        value = reads(reply[found.start : found.end])
         if value is not None or found.method == requested:
             return Extraction(value, found.method, (found.start, found.end))
     return NO_ANSWER

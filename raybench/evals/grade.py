@@ -15,7 +15,7 @@ def outcome(sample: SampleRecord, evaluation: Eval) -> Outcome:
     errored: no whole reply came (any status but ok, or the server aborted it). truncated: the reply ended at
     `max_tokens`, whatever stands in it: a box in a cut reply may be an intermediate result, and a model that gives its
     answer and runs on to the limit shows a fault that must be seen. unparsed: a whole reply without a readable answer,
-    an empty one included. Else correct or incorrect.
+    an empty one included, or with one that cannot be compared without algebra. Else correct or incorrect.
     """
     if sample.status != "ok" or sample.finish_reason in _ERRORED_FINISH:
         return "errored"
@@ -24,7 +24,10 @@ def outcome(sample: SampleRecord, evaluation: Eval) -> Outcome:
     value = evaluation.extract(sample.reply or "", sample.finish_reason).value
     if value is None:
         return "unparsed"
-    return "correct" if value == sample.gold else "incorrect"
+    same = evaluation.agree(value, sample.gold)
+    if same is None:
+        return "unparsed"
+    return "correct" if same else "incorrect"
 
 
 def outcomes(samples: Iterable[SampleRecord], evaluation: Eval) -> dict[tuple[str, int], Outcome]:

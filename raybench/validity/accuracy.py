@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from raybench.config.evals import EvalConfig
-from raybench.evals import eval_named
-from raybench.evals.answers import LETTERS
+from raybench.evals import eval_of
 from raybench.evals.base import Eval
 from raybench.evals.grade import outcomes
 from raybench.ledger.view import RunView
@@ -59,7 +58,7 @@ def scored_evals(view: RunView) -> Iterator[ScoredEval]:
             wanted = planned.get((target.name, config.name))
             if not wanted:
                 continue
-            evaluation = eval_named(config.name)
+            evaluation = eval_of(config)
             samples = tuple(view.samples[key] for key, _ in wanted if key in view.samples)
             graded = outcomes(samples, evaluation)
             figures = score(graded, {item for _, item in wanted}, config.baseline, config.margin)
@@ -199,21 +198,24 @@ def _pairs(number: int) -> int:
 
 
 def _letter_bias(scored: ScoredEval) -> Finding | None:
-    if scored.evaluation.answer_form != "letter":
+    if not scored.evaluation.letters or not any(sample.letter_order for sample in scored.samples):
         return None
     wrong = list(_wrong_letters(scored.evaluation, scored.samples, scored.outcomes))
-    if len(wrong) < MIN_WRONG_LETTERS:
+    if len(wrong) < MIN_WRONG_LETTERS * len(scored.evaluation.letters) / 4:
         return None
+    letters = scored.evaluation.letters
     given = Counter(letter for letter, _ in wrong)
-    right = Counter(gold for _, gold in wrong)
-    # Right answers follow the draw of the options; a wrong one could as well be any of the three other letters.
-    expected = {letter: (len(wrong) - right[letter]) / (len(LETTERS) - 1) for letter in LETTERS}
+    # Right answers follow the draw of the options; a wrong one could as well be any of the other letters.
+    expected = dict.fromkeys(letters, 0.0)
+    for _, others in wrong:
+        for letter in others:
+            expected[letter] += 1 / len(others)
     statistic = sum((given[letter] - number) ** 2 / number for letter, number in expected.items() if number > 0)
-    p_value = chi_square_p(statistic, len(LETTERS) - 1)
+    p_value = chi_square_p(statistic, max(1, sum(number > 0 for number in expected.values()) - 1))
     if p_value >= LETTER_BIAS_P:
         return None
     evidence: dict[str, float] = {}
-    for letter in LETTERS:
+    for letter in letters:
         evidence |= {f"num_{letter}": given[letter], f"expected_{letter}": expected[letter]}
     evidence["p_value"] = p_value
     advice = "the options are shuffled, so a model that errs favours no letter: it guesses, or answers are misread"
@@ -224,9 +226,11 @@ def _letter_bias(scored: ScoredEval) -> Finding | None:
 def _wrong_letters(
     evaluation: Eval, samples: Sequence[SampleRecord], graded: dict[tuple[str, int], Outcome]
 ) -> Iterable[tuple[str, str]]:
-    """(letter that was given, right letter) of every incorrect answer."""
+    """(letter that was given, letters that were wrong) of every incorrect answer, where the options were shuffled."""
     for sample in samples:
-        if graded[sample.question, sample.repeat] == "incorrect":
-            value = evaluation.extract(sample.reply or "", sample.finish_reason).value
-            if value is not None:
-                yield value, sample.gold
+        if sample.letter_order is None or graded[sample.question, sample.repeat] != "incorrect":
+            continue
+        others = evaluation.letters[: len(sample.letter_order)].replace(sample.gold, "")
+        value = evaluation.extract(sample.reply or "", sample.finish_reason).value
+        if value is not None and value in others:
+            yield value, others
