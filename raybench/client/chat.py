@@ -135,12 +135,18 @@ def _read(completion: ChatCompletion) -> _Try:
     return _Try(
         # An aborted request (SGLang's own word) is a fault of the engine, whatever text came with it.
         "http_error" if choices[0].finish_reason == "abort" else "ok",
-        reply=choices[0].message.content,
+        reply=_storable(choices[0].message.content),
         finish_reason=choices[0].finish_reason,
         prompt_tokens=None if usage is None else usage.prompt_tokens,
         output_tokens=None if usage is None else usage.completion_tokens,
         cached_tokens=None if details is None else details.cached_tokens,
     )
+
+
+def _storable(text: str | None) -> str | None:
+    """The text with U+FFFD for halves of a character (`"\\ud800"` is valid JSON): no record could hold them, and one
+    such reply would end the whole block."""
+    return None if text is None else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _no_proxy_to(url: str) -> None:
@@ -158,4 +164,4 @@ def _no_proxy_to(url: str) -> None:
 def _redacted(text: str | None, api_key: str | None) -> str | None:
     if text is None:
         return None
-    return (text.replace(api_key, "***") if api_key else text)[:1000]
+    return _storable((text.replace(api_key, "***") if api_key else text)[:1000])

@@ -119,7 +119,7 @@ class Eval:
     presets: Mapping[str, Preset] = field(repr=False)
     """Sampling settings and default repeats by name (`evals[].preset`)."""
     letters: str = ""
-    """Letters of the most options that a question can have; empty where answers are no letters."""
+    """Letters of the most options that a question can have, which are shuffled; empty where nothing is."""
     agree: Callable[[str, str], bool | None] = field(default=str.__eq__, repr=False)
     """(answer, gold) -> are they the same? None = it cannot be told, and the answer counts as unparsed."""
     num_rows: int | None = None

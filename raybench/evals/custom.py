@@ -59,7 +59,7 @@ def custom_eval(name: str, settings: CustomEval) -> Eval:
     columns = settings.columns
     wrong = tuple(f"wrong_{number}" for number in range(1, len(columns.wrong) + 1))
     grader = GRADERS[settings.grader]
-    letters = LETTERS if settings.grader == "letter" else ""
+    letters = ""
     extract, lenient = grader.extract, grader.lenient
     if wrong:
         letters = LETTERS[: 1 + len(wrong)]

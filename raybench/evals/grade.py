@@ -2,11 +2,22 @@
 
 from collections.abc import Iterable
 
-from raybench.evals.base import Eval
+from raybench.evals.base import NO_ANSWER, Eval, Extraction
 from raybench.records import Outcome, SampleRecord
 
 # The server ended the reply itself; a fault of the service is never a wrong answer of the model.
 _ERRORED_FINISH = frozenset({"abort", "error", "content_filter"})
+
+
+GRADER_VERSION = 2
+"""Version of the graders, stored with every grade. It grows whenever one of them reads a reply otherwise."""
+
+
+def answer_of(sample: SampleRecord, evaluation: Eval) -> Extraction:
+    """The answer that a sample's reply gives; none where no whole reply came."""
+    if sample.status != "ok" or sample.finish_reason in _ERRORED_FINISH:
+        return NO_ANSWER
+    return evaluation.extract(sample.reply or "", sample.finish_reason)
 
 
 def outcome(sample: SampleRecord, evaluation: Eval) -> Outcome:

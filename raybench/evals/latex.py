@@ -15,7 +15,7 @@ _MAX_CHARS = 300
 _MAX_DEPTH = 6
 
 _SPACING = re.compile(
-    r"\\[,;:!> ]|~|\\(?:displaystyle|left|right|quad|qquad|big|Big|bigg|Bigg)(?![A-Za-z])|\\?[$%]|\\[()]"
+    r"(?<!\\)\\[,;:!> ]|~|\\(?:displaystyle|left|right|quad|qquad|big|Big|bigg|Bigg)(?![A-Za-z])|\\?[$%]|\\[()]"
 )
 _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree|\u00b0")
 _WORDS = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|boxed|fbox)\s*\{([^{}]*)\}")
@@ -26,7 +26,7 @@ _UNIT = re.compile(
 _FRAC = re.compile(r"\\[dtc]?frac")
 _BARE_FRAC = re.compile(r"\\frac\s*(\d)\s*(\d)")
 _HALF_BARE_FRAC = re.compile(r"\\frac\s*\{(\d+)\}\s*(\d)(?!\d)")
-_BARE_SQRT = re.compile(r"\\sqrt\s*(\d|[A-Za-z])")
+_BARE_SQRT = re.compile(r"\\sqrt\s*(\d+|[A-Za-z])")
 _VARIABLE = re.compile(r"^\s*[A-Za-z](?:_\{?\w\}?)?(?:\s*\(\s*[A-Za-z]\s*\))?\s*=(?P<value>[^=]*)$")
 _NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d{0,18})(?:\.(?P<part>\d{1,18}))?")
 _FRACTION = re.compile(
@@ -34,7 +34,7 @@ _FRACTION = re.compile(
     r"|(?<!\d)(?P<top_2>\d{1,18})/(?P<bottom_2>\d{1,18}))"
 )
 _CHOICE = re.compile(r"[(\[]([A-Z])[)\]]\.?")
-_KNOWN = re.compile(r"(?P<number>-?\d+(?:/\d+)?)|(?P<word>[a-z]+)|(?P<tuple>[(\[{][-\d/,]+[)\]}])")
+_KNOWN = re.compile(r"(?P<number>-?\d+(?:/[1-9]\d*)?)|(?P<word>[a-z]{4,})|(?P<tuple>(?:[(\[]|\\\{)[-\d/, ]+(?:[)\]]|\\\}))")
 
 
 def math_value(text: str) -> str | None:
@@ -42,6 +42,7 @@ def math_value(text: str) -> str | None:
     if len(text) > _MAX_CHARS:
         return None
     folded = unicodedata.normalize("NFKC", text).replace("\u2212", "-")
+    folded = re.sub(r"\\!\s*", "", folded)
     folded = THOUSANDS.sub(lambda found: re.sub(r"\D", "", found[0]), folded)
     plain = _DEGREES.sub("", _UNIT.sub("", _SPACING.sub(" ", folded))).strip().rstrip(".;, ")
     if plain.startswith("^"):
@@ -51,7 +52,7 @@ def math_value(text: str) -> str | None:
     plain = (equation["value"] if equation else plain).strip()
     choice = _CHOICE.fullmatch(plain)
     if choice:
-        return choice[1].lower()
+        return choice[1]
     return _normal(plain, _MAX_DEPTH) or None
 
 
@@ -88,33 +89,37 @@ def _normal(text: str, depth: int) -> str:
     if depth == 0:
         return ""
     if text.startswith("\\{") and text.endswith("\\}"):
-        return _list(text[2:-2], "{}", depth)
+        return _list(text[2:-2], ("\\{", "\\}"), depth)
     if text[:1] in {"(", "["} and text[-1:] in {")", "]"} and _matching(text) == len(text) - 1:
         inner = text[1:-1]
         parts = _parts(inner)
         # Round brackets around one thing say nothing.
         if len(parts) == 1 and (text[0], text[-1]) == ("(", ")"):
             return _normal(inner, depth - 1)
-        return _list(inner, text[0] + text[-1], depth)
+        return _list(inner, (text[0], text[-1]), depth)
     if len(_parts(text)) > 1:
-        return _list(text, "{}", depth)
+        return _list(text, ("\\{", "\\}"), depth)
     return _symbols(text)
 
 
-def _list(inner: str, brackets: str, depth: int) -> str:
+def _list(inner: str, brackets: tuple[str, str], depth: int) -> str:
     parts = [_normal(part, depth - 1) for part in _parts(inner)]
     if not all(parts):
         return ""
-    if brackets == "{}":
-        parts.sort()
-    return brackets[0] + ",".join(parts) + brackets[1]
+    if brackets[0] == "\\{":
+        parts.sort()  # a set
+    # With a blank, so that no pair becomes a number of thousands when it is read again.
+    return brackets[0] + ", ".join(parts) + brackets[1]
 
 
 def _symbols(text: str) -> str:
     """What is no number: one spelling for each command, no blanks, words in lower case."""
     text = _BARE_SQRT.sub(r"\\sqrt{\1}", _braced_fractions(text))
     text = re.sub(r"\\(?:cdot|times)(?![A-Za-z])", "*", text).replace("\\le ", "\\leq ").replace("\\ge ", "\\geq ")
-    return re.sub(r"\s+", "", text if "\\" in text else text.lower() if len(text) > 1 and text.isalpha() else text)
+    if len(text) > 1 and text.replace(" ", "").isalpha():
+        text = text.lower()
+    # Two numbers side by side are not one.
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", text)
 
 
 def _braced_fractions(text: str) -> str:

@@ -5,8 +5,9 @@ its scores to a reply limit that no check looked at.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from raybench.config.evals import EvalConfig
 from raybench.evals import eval_of
@@ -20,6 +21,8 @@ from raybench.stats.distributions import chi_square_p
 TRUNCATED_FRACTION = 0.01
 ERRORED_FRACTION = 0.01
 UNPARSED_FRACTION = 0.02
+FORMAT_GAP = 0.01
+"""Share of the score that may be lost to the form of the answers."""
 IDENTICAL_FRACTION = 0.05
 MIN_REPEATED_CHARS = 200
 """Shorter replies (a bare sum in a box) are the same text by right, whatever the temperature."""
@@ -44,6 +47,9 @@ class ScoredEval:
     """Their outcomes by (question, repeat)."""
     score: AccuracyScore
     """The score, its intervals and its gate."""
+    lenient_score: float | None
+    """Score if answers in another form than the requested one counted; None when nothing was answered. Shown beside
+    the score, never instead of it."""
 
 
 def scored_evals(view: RunView) -> Iterator[ScoredEval]:
@@ -62,7 +68,27 @@ def scored_evals(view: RunView) -> Iterator[ScoredEval]:
             samples = tuple(view.samples[key] for key, _ in wanted if key in view.samples)
             graded = outcomes(samples, evaluation)
             figures = score(graded, {item for _, item in wanted}, config.baseline, config.margin)
-            yield ScoredEval(target.name, config, evaluation, samples, graded, figures)
+            lenient = lenient_score(samples, graded, evaluation)
+            yield ScoredEval(target.name, config, evaluation, samples, graded, figures, lenient)
+
+
+def lenient_score(
+    samples: Iterable[SampleRecord], graded: Mapping[tuple[str, int], Outcome], evaluation: Eval
+) -> float | None:
+    """Mean over the questions, as `AccuracyScore.score`, where an unparsed reply is right when a lenient reader finds
+    the right answer in it. Cut replies are not read: the last number of a text that was not finished is no answer."""
+    marks: dict[str, list[int]] = defaultdict(list)
+    for sample in samples:
+        found = graded[sample.question, sample.repeat]
+        if found != "errored":
+            right = found == "correct" or (found == "unparsed" and _is_right_in_prose(sample, evaluation))
+            marks[sample.question].append(int(right))
+    return fmean(fmean(each) for each in marks.values()) if marks else None
+
+
+def _is_right_in_prose(sample: SampleRecord, evaluation: Eval) -> bool:
+    value = evaluation.lenient(sample.reply or "").value
+    return value is not None and evaluation.agree(value, sample.gold) is True
 
 
 def accuracy_findings(view: RunView) -> list[Finding]:
@@ -72,7 +98,7 @@ def accuracy_findings(view: RunView) -> list[Finding]:
 
 def findings(scored: ScoredEval) -> list[Finding]:
     """Findings about one eval on one target."""
-    checks = (_truncated, _errored, _unparsed, _max_tokens_low, _identical_repeats, _letter_bias)
+    checks = (_truncated, _errored, _unparsed, _format_ignored, _max_tokens_low, _identical_repeats, _letter_bias)
     return [found for check in checks if (found := check(scored)) is not None]
 
 
@@ -159,6 +185,19 @@ def _unparsed(scored: ScoredEval) -> Finding | None:
     return _finding(scored, ("unparsed", "warn"), rule, evidence, advice)
 
 
+def _format_ignored(scored: ScoredEval) -> Finding | None:
+    strict, lenient = scored.score.score, scored.lenient_score
+    if strict is None or lenient is None or lenient - strict <= FORMAT_GAP:
+        return None
+    evidence: dict[str, float] = {"score": strict, "lenient_score": lenient, "gap": lenient - strict}
+    advice = (
+        "the model knows these answers and gives them in another form than the prompt asks for: look at the chat "
+        "template and at a system prompt that came in between, then read a few unparsed replies in the ledger"
+    )
+    rule = f"answers in another form than the requested one would add at most {FORMAT_GAP:.0%} to the score"
+    return _finding(scored, ("format_ignored", "warn"), rule, evidence, advice)
+
+
 def _max_tokens_low(scored: ScoredEval) -> Finding | None:
     limit, needed = scored.config.sampling.max_tokens, scored.evaluation.min_max_tokens
     if limit >= needed or scored.config.rows == "synthetic":
@@ -198,7 +237,7 @@ def _pairs(number: int) -> int:
 
 
 def _letter_bias(scored: ScoredEval) -> Finding | None:
-    if not scored.evaluation.letters or not any(sample.letter_order for sample in scored.samples):
+    if not scored.evaluation.letters:
         return None
     wrong = list(_wrong_letters(scored.evaluation, scored.samples, scored.outcomes))
     if len(wrong) < MIN_WRONG_LETTERS * len(scored.evaluation.letters) / 4:
@@ -226,11 +265,12 @@ def _letter_bias(scored: ScoredEval) -> Finding | None:
 def _wrong_letters(
     evaluation: Eval, samples: Sequence[SampleRecord], graded: dict[tuple[str, int], Outcome]
 ) -> Iterable[tuple[str, str]]:
-    """(letter that was given, letters that were wrong) of every incorrect answer, where the options were shuffled."""
+    """(letter that was given, letters that were wrong) of every incorrect answer."""
     for sample in samples:
-        if sample.letter_order is None or graded[sample.question, sample.repeat] != "incorrect":
+        if graded[sample.question, sample.repeat] != "incorrect":
             continue
-        others = evaluation.letters[: len(sample.letter_order)].replace(sample.gold, "")
+        num_options = len(sample.letter_order or evaluation.letters)
+        others = evaluation.letters[:num_options].replace(sample.gold, "")
         value = evaluation.extract(sample.reply or "", sample.finish_reason).value
         if value is not None and value in others:
             yield value, others

@@ -72,7 +72,7 @@ def test_the_columns_of_the_published_file_are_known(tmp_path: Path) -> None:
         "Question": "Which?", "Correct Answer": "a", "Incorrect Answer 1": "b", "Incorrect Answer 2": "c",
         "Incorrect Answer 3": "d", "Record ID": "rec1", "Subdomain": "z",
     }  # fmt: skip
-    rows = read_rows(GPQA, str(_write(tmp_path / "own.csv", [row])))
+    rows = read_rows(GPQA, str(_write(tmp_path / "own.csv", [row] * 198)))
     assert rows.rows[0] == {
         "question": "Which?", "correct": "a", "incorrect_1": "b", "incorrect_2": "c", "incorrect_3": "d", "id": "rec1"
     }  # fmt: skip
