@@ -82,7 +82,7 @@ def text_value(text: str) -> str | None:
 
 
 def _number_or_formula(text: str) -> str | None:
-    value = math_value(text.strip().strip("*_` "))
+    value = math_value(text.strip("*_`. \n"))
     wrapped = re.fullmatch(r"[*_`\s]*\$[^$]*\$[*_`\s.]*", text)
     return value if value is not None and (wrapped or is_plain_number(value)) else None
 
