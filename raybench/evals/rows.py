@@ -198,6 +198,8 @@ def _checked(
 def _source_name(column: Column, present: list[str]) -> str | None:
     by_lower = {name.strip().lower(): name for name in reversed(present)}
     for wanted in (column.source,) if column.source is not None else (column.name, *column.aliases):
+        if wanted in present:
+            return wanted
         if wanted.lower() in by_lower:
             return by_lower[wanted.lower()]
     return None
