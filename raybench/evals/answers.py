@@ -25,8 +25,10 @@ from raybench.evals.options import FOUR_LETTERS
 Read = Callable[[str], str | None]
 """Text of an answer -> its normal form; None when it is none."""
 
-# Longer than any answer, short enough that a reply of nothing but opened boxes stays cheap.
+# Longer than any answer.
 _MAX_BOX_CHARS = 400
+# A reply that states more answers than this is a loop, and its last ones are as good as all.
+_MAX_CANDIDATES = 500
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<brace>\{)|(?P<bare>\d+))")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is one of the text
@@ -108,7 +110,7 @@ def _last(
 ) -> Extraction:
     start, end = addressed(reply)
     candidates = sorted(_candidates(reply, start, end), key=lambda candidate: candidate.start, reverse=True)
-    for found in candidates:
+    for found in candidates[:_MAX_CANDIDATES]:
         if finish_reason == "length" and found.method != requested:
             continue
         reads = read if found.method == requested else read_elsewhere or read
@@ -128,15 +130,16 @@ def addressed(reply: str) -> tuple[int, int]:
 
 def _candidates(reply: str, start: int, end: int) -> Iterator[_Candidate]:
     last_close = start
+    closes = _closing_braces(reply, start, end)
     for box in _BOX.finditer(reply, start, end):
         if box.start() < last_close:
             continue  # a box inside a box is part of its answer
         if box["bare"]:
             yield _Candidate(*box.span("bare"), "boxed")
             continue
-        close = _closing_brace(reply, box.end(), min(end, box.end() + _MAX_BOX_CHARS))
+        close = closes.get(box.end() - 1)
         # An empty box repeats the request; an unclosed one was never finished.
-        if close is not None and reply[box.end() : close].strip():
+        if close is not None and close - box.end() < _MAX_BOX_CHARS and reply[box.end() : close].strip():
             last_close = close
             yield _Candidate(box.end(), close, "boxed")
     for field in _JSON.finditer(reply, start, end):
@@ -147,12 +150,13 @@ def _candidates(reply: str, start: int, end: int) -> Iterator[_Candidate]:
         yield _Candidate(*line.span("value"), "answer_line")
 
 
-def _closing_brace(text: str, start: int, end: int) -> int | None:
-    """Place of the brace that closes one opened just before `start`; None when none does before `end`."""
-    depth = 1
+def _closing_braces(text: str, start: int, end: int) -> dict[int, int]:
+    """Place of the brace that closes each opened one between `start` and `end`, where one does."""
+    closes: dict[int, int] = {}
+    opened: list[int] = []
     for brace in _BRACE.finditer(text, start, end):
-        if brace[0] in "{}":
-            depth += 1 if brace[0] == "{" else -1
-        if depth == 0:
-            return brace.start()
-    return None
+        if brace[0] == "{":
+            opened.append(brace.start())
+        elif brace[0] == "}" and opened:
+            closes[opened.pop()] = brace.start()
+    return closes

@@ -17,12 +17,12 @@ from raybench.evals.options import FOUR_LETTERS
 _MAX_CHARS = 20_000
 
 _SAID = re.compile(r"(?i)\banswer\s+(?:is|was|should be|must be|=)\s*:?\s*(?P<value>[^\n]{1,80}?)(?=\.?(?:\s*$|\n|\.\s|,\s))")
-_MARKED = re.compile(r"(?m)^\s*####\s*(?P<value>[^\n]{1,80}?)\s*$")
+_MARKED = re.compile(r"(?m)^[ \t]*####[ \t]*(?P<value>[^\n]{1,80}?)[ \t]*$")
 _BOLD = re.compile(r"\*\*(?P<value>[^*\n]{1,80})\*\*")
 _NUMBER = re.compile(r"(?<![\w.,])-?\d{1,18}(?:,\d{3})*(?![\w]|[.,]\d)")
 _FORMULA = re.compile(r"\$(?P<value>[^$\n]{1,120})\$")
 _OPTION = re.compile(r"(?i:option|choice|choose|select|pick)\s*:?\s*(?P<value>\(?[A-J]\)?)(?![\w'])")
-_ALONE = re.compile(r"(?m)^\s*(?P<value>[(\[]?[A-J][)\].]?)\s*$")
+_ALONE = re.compile(r"(?m)^[ \t]*(?P<value>[(\[]?[A-J][)\].]?)[ \t]*$")
 
 
 def lenient_integer(reply: str) -> Extraction:
