@@ -16,7 +16,8 @@ def report(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a run.", show_default=False)],
     strict: Annotated[bool, typer.Option("--strict", help="End with 33 when a gate is inconclusive.")] = False,
     regrade: Annotated[
-        bool, typer.Option("--regrade", help="List the samples that this version grades otherwise than the last report.")
+        bool,
+        typer.Option("--regrade", help="List the samples that this version grades otherwise than the last report."),
     ] = False,
     second_opinion: Annotated[
         bool, typer.Option("--second-opinion", help="List the samples on which math-verify disagrees. Never counts.")

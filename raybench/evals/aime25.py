@@ -10,6 +10,7 @@ from raybench.evals.lenient import lenient_integer
 from raybench.evals.presets import presets
 from raybench.records import Message
 
+
 def _synthetic() -> tuple[dict[str, str], ...]:
     rows: list[dict[str, str]] = []
     for number in range(1, 31):

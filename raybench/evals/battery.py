@@ -198,9 +198,7 @@ def self_test() -> tuple[str, ...]:
     return (*failures("integer", last_integer, INTEGERS), *failures("letter", last_letter, LETTERS))
 
 
-def failures(
-    name: str, extract: Callable[[str, str | None], Extraction], cases: tuple[Case, ...]
-) -> tuple[str, ...]:
+def failures(name: str, extract: Callable[[str, str | None], Extraction], cases: tuple[Case, ...]) -> tuple[str, ...]:
     """Every wrong acceptance of a grader, and the refusals when there are more than `MAX_REFUSED`."""
     found = list(_accepted_wrongly(name, extract, cases))
     refused = [repr(case.reply[:60]) for case in refusals(extract, cases)]

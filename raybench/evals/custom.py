@@ -5,8 +5,15 @@ from dataclasses import dataclass
 
 from raybench.config.evals import CustomEval
 from raybench.errors import RowsError
-from raybench.evals.answers import integer_of, last_integer, last_letter, last_math, last_text, letter_reader
-from raybench.evals.answers import math_of, text_value
+from raybench.evals.answers import (
+    integer_of,
+    last_integer,
+    last_math,
+    last_text,
+    letter_reader,
+    math_of,
+    text_value,
+)
 from raybench.evals.base import BOX_REQUEST, Column, Eval, Extraction, Question, Row, question_id
 from raybench.evals.latex import math_agree
 from raybench.evals.lenient import lenient_integer, lenient_letter_reader, lenient_math, lenient_text

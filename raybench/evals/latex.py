@@ -34,7 +34,9 @@ _FRACTION = re.compile(
     r"|(?<!\d)(?P<top_2>\d{1,18})/(?P<bottom_2>\d{1,18}))"
 )
 _CHOICE = re.compile(r"[(\[]([A-Z])[)\]]\.?")
-_KNOWN = re.compile(r"(?P<number>-?\d+(?:/[1-9]\d*)?)|(?P<word>[a-z]{4,})|(?P<tuple>(?:[(\[]|\\\{)[-\d/, ]+(?:[)\]]|\\\}))")
+_KNOWN = re.compile(
+    r"(?P<number>-?\d+(?:/[1-9]\d*)?)|(?P<word>[a-z]{4,})|(?P<tuple>(?:[(\[]|\\\{)[-\d/, ]+(?:[)\]]|\\\}))"
+)
 
 
 def math_value(text: str) -> str | None:

@@ -16,7 +16,9 @@ from raybench.evals.options import FOUR_LETTERS
 # An answer that matters stands at the end; and a reply of a million digits stays cheap.
 _MAX_CHARS = 20_000
 
-_SAID = re.compile(r"(?i)\banswer\s+(?:is|was|should be|must be|=)\s*:?\s*(?P<value>[^\n]{1,80}?)(?=\.?(?:\s*$|\n|\.\s|,\s))")
+_SAID = re.compile(
+    r"(?i)\banswer\s+(?:is|was|should be|must be|=)\s*:?\s*(?P<value>[^\n]{1,80}?)(?=\.?(?:\s*$|\n|\.\s|,\s))"
+)
 _MARKED = re.compile(r"(?m)^[ \t]*####[ \t]*(?P<value>[^\n]{1,80}?)[ \t]*$")
 _BOLD = re.compile(r"\*\*(?P<value>[^*\n]{1,80})\*\*")
 _NUMBER = re.compile(r"(?<![\w.,])-?\d{1,18}(?:,\d{3})*(?![\w]|[.,]\d)")

@@ -44,9 +44,7 @@ def _letter_patterns(letters: str) -> tuple[re.Pattern[str], re.Pattern[str], re
     """Patterns of one letter of `letters`: with what may follow it, in lower case alone, and a second one beside it."""
     upper, lower = f"[{letters[0]}-{letters[-1]}]", f"[{letters[0].lower()}-{letters[-1].lower()}]"
     return (
-        re.compile(
-            rf"[(\[]?\s*(?P<letter>{upper})\s*(?:$|(?:[)\].:,]|\s[-\u2013\u2014(])(?P<text>.*))", re.DOTALL
-        ),
+        re.compile(rf"[(\[]?\s*(?P<letter>{upper})\s*(?:$|(?:[)\].:,]|\s[-\u2013\u2014(])(?P<text>.*))", re.DOTALL),
         re.compile(rf"[(\[]?({lower})[)\]]?[.)]?"),
         # "A, B", "(A) or (B)"; not the text of an option, as in "B. C-H bonds break".
         re.compile(

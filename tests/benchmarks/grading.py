@@ -1,7 +1,7 @@
 """Seconds to grade and sum up 20,000 samples on one core: `python tests/benchmarks/grading.py`.
 
 Half are integers (625 questions, 16 repeats), half are letters (1,250 questions, 8 repeats), each at the end of 16,000
-characters of work, as a model that thinks aloud writes them. Must stay under 10 s; a test holds it loosely.
+characters of work, as a model that thinks aloud writes them. Must stay under 10 s.
 """
 
 import json

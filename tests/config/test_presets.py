@@ -62,7 +62,9 @@ def test_the_plan_is_that_of_the_same_settings_written_out(study) -> None:
     assert digest(short) != digest(long), "which preset it was is part of the record"
     again = RunConfig.model_validate_json(short.model_dump_json())
     assert again == short
-    assert all(u.sampling == settings.sampling for u in expand(short, rows_of(short.evals)).units if isinstance(u, EvalUnit))
+    assert all(
+        u.sampling == settings.sampling for u in expand(short, rows_of(short.evals)).units if isinstance(u, EvalUnit)
+    )
 
 
 @pytest.mark.parametrize("name", list(EVALS))

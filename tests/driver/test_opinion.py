@@ -49,7 +49,13 @@ def test_a_judge_that_freezes_dies_or_raises_costs_one_opinion() -> None:
 @pytest.mark.usefixtures("fake")
 def test_many_deaths_end_the_asking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opinion, "MAX_KILLED", 2)
-    assert judge([Question(reply, "70") for reply in ("70", "DIE", "70", "DIE", "70")]) == [True, None, True, None, None]
+    assert judge([Question(reply, "70") for reply in ("70", "DIE", "70", "DIE", "70")]) == [
+        True,
+        None,
+        True,
+        None,
+        None,
+    ]
 
 
 def test_a_judge_that_does_not_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +105,9 @@ def test_the_command_line_lists_what_moved_and_where_opinions_differ(tmp_path: P
     assert "regrade: no earlier grades are stored in this folder" in first.output
     assert "grader_disagreement: alpha sums q005 repeat 0: correct (read 6), math-verify says wrong" in first.output
     grades = (folder / "grades.jsonl").read_text()
-    (folder / "grades.jsonl").write_text(grades.replace('"outcome":"incorrect","value":"5"', '"outcome":"unparsed","value":null', 1))
+    (folder / "grades.jsonl").write_text(
+        grades.replace('"outcome":"incorrect","value":"5"', '"outcome":"unparsed","value":null', 1)
+    )
     second = CliRunner().invoke(app, words)
     assert "regrade: 1 sample moved since the last report" in second.output
     assert "alpha sums q003 repeat 0: unparsed (none) -> incorrect (5)" in second.output
@@ -113,7 +121,12 @@ def test_the_command_line_lists_what_moved_and_where_opinions_differ(tmp_path: P
 @pytest.mark.slow
 def test_the_real_math_verify_agrees_and_survives_towers() -> None:
     pytest.importorskip("math_verify")
-    replies = [(r"so \boxed{70}", "70"), (r"\boxed{71}", "70"), (r"\boxed{\frac{1}{2}}", "1/2"), (r"\boxed{1+x}", "x+1")]
+    replies = [
+        (r"so \boxed{70}", "70"),
+        (r"\boxed{71}", "70"),
+        (r"\boxed{\frac{1}{2}}", "1/2"),
+        (r"\boxed{1+x}", "x+1"),
+    ]
     said = judge([Question(*pair) for pair in [*replies, (r"\boxed{2^{10^{10}}}", "70"), (r"\boxed{70}", "70")]], 60)
     assert said[:4] == [True, False, True, True]
     assert said[4] is not True

@@ -4,8 +4,8 @@ import pytest
 
 from raybench.evals.answers import last_integer, last_letter, last_math, letter_reader
 from raybench.evals.base import Extraction
-from raybench.evals.latex import math_agree
 from raybench.evals.battery import INTEGERS, LETTERS, MAX_REFUSED, Case, failures, refusals, self_test
+from raybench.evals.latex import math_agree
 
 
 def test_the_battery_is_as_large_as_it_claims() -> None:
@@ -81,7 +81,9 @@ def _deaf(reply: str, finish_reason: str | None) -> Extraction:
 
 
 def test_a_grader_that_guesses_fails_and_so_does_one_that_reads_nothing() -> None:
-    assert any("reads 70 from 'We have 30 and 40, which makes 70'" in line for line in failures("x", _guesses, INTEGERS))
+    assert any(
+        "reads 70 from 'We have 30 and 40, which makes 70'" in line for line in failures("x", _guesses, INTEGERS)
+    )
     (line,) = failures("x", _deaf, LETTERS)
     assert line.startswith("the x grader leaves 33 right answers unread: ")
     assert failures("x", _deaf, (Case("Answer: C", "C"),)) == ()

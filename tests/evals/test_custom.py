@@ -23,7 +23,9 @@ from raybench.records import EvalUnit
 COLUMNS = {"question": "Problem", "answer": "Answer", "id": "Id"}
 
 
-def _settings(grader: str = "integer", name: str = "my-exam", columns: object = COLUMNS, **changes: object) -> EvalConfig:
+def _settings(
+    grader: str = "integer", name: str = "my-exam", columns: object = COLUMNS, **changes: object
+) -> EvalConfig:
     content: dict[str, object] = {
         "name": name, "rows": "rows.jsonl", "sampling": {"temperature": 0.7, "max_tokens": 64},
         "custom": {"columns": columns, "grader": grader},
@@ -47,9 +49,7 @@ def _rows(folder: Path, *answers: str, **more: str) -> Path:
         ("exact", " New  York ", "New York", r"\boxed{\text{New York}}", "\\boxed{}"),
     ],
 )
-def test_every_grader_by_its_name(
-    tmp_path: Path, grader: str, answer: str, gold: str, reply: str, asked: str
-) -> None:
+def test_every_grader_by_its_name(tmp_path: Path, grader: str, answer: str, gold: str, reply: str, asked: str) -> None:
     evaluation = eval_of(_settings(grader))
     (row,) = read_rows(evaluation, str(_rows(tmp_path, answer))).rows
     question = evaluation.ask(row, 0, 0)
@@ -58,7 +58,9 @@ def test_every_grader_by_its_name(
     assert text.startswith("Question 0?\n") and asked in text
     value = evaluation.extract(reply, "stop").value
     assert value is not None and evaluation.agree(value, gold) is True
-    other = evaluation.extract(reply.replace("70", "71").replace("G", "H").replace("0.5", "0.6").replace("N", "M"), "stop")
+    other = evaluation.extract(
+        reply.replace("70", "71").replace("G", "H").replace("0.5", "0.6").replace("N", "M"), "stop"
+    )
     assert other.value is not None and evaluation.agree(other.value, gold) is False
 
 
@@ -100,9 +102,7 @@ def test_only_the_named_columns_are_read(tmp_path: Path) -> None:
         ("exact", "**", "my-exam: the rows hold an answer of nothing but markup"),
     ],
 )
-def test_an_answer_that_the_grader_cannot_give_is_refused(
-    tmp_path: Path, grader: str, answer: str, words: str
-) -> None:
+def test_an_answer_that_the_grader_cannot_give_is_refused(tmp_path: Path, grader: str, answer: str, words: str) -> None:
     evaluation = eval_of(_settings(grader))
     (row,) = read_rows(evaluation, str(_rows(tmp_path, answer))).rows
     with pytest.raises(RowsError, match=words):

@@ -26,7 +26,7 @@ from raybench.evals.lenient import lenient_integer, lenient_letter, lenient_lett
 def test_integers(reply: str, value: str | None, method: str) -> None:
     found = lenient_integer(reply)
     assert (found.value, found.method) == (value, method)
-    assert found == NO_ANSWER or found.span is not None and reply[found.span[0] : found.span[1]].strip()
+    assert found == NO_ANSWER or (found.span is not None and reply[found.span[0] : found.span[1]].strip())
 
 
 @pytest.mark.parametrize(

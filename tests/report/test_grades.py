@@ -61,8 +61,6 @@ def test_what_another_grader_sees_is_named(tmp_path: Path, monkeypatch: pytest.M
     assert moved_grades(folder) == ()
 
 
-
-
 def test_a_sample_that_was_not_graded_before_has_not_moved() -> None:
     after = grades(whole_ledger().view())
     assert moved((), after) == ()
