@@ -29,7 +29,7 @@ def plan(
 
     settings = load(config, sets or (), presets_of)
     rows = rows_of(settings.evals)
-    for note in (note for read in rows.values() for note in read.notes):
+    for note in (note for one in rows.values() for note in one.notes):
         typer.echo(f"note: {note}", err=True)
     whole = expand(settings, rows)
     wanted = demands(settings)

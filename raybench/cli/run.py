@@ -76,7 +76,7 @@ def _order(
 
     out, resume = folders
     rows = rows_of(settings.evals)
-    for note in (note for read in rows.values() for note in read.notes):
+    for note in (note for one in rows.values() for note in one.notes):
         typer.echo(f"note: {note}", err=True)
     plan = expand(settings, rows)
     if resume is not None:

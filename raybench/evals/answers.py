@@ -166,8 +166,10 @@ def _boxes(reply: str, start: int, end: int) -> Iterator[_Candidate]:
 
 
 def _answer_words(reply: str, start: int, end: int) -> list[int]:
-    """The last places of the word `answer` in any case, in order. A search for plain text is a hundred times as quick as a pattern that
-    ignores case, and most of a reply is work."""
+    """The last places of the word `answer` in any case, in order.
+
+    A search for plain text is a hundred times as quick as a pattern that ignores case, and most of a reply is work.
+    """
     lower = reply.lower()
     if len(lower) != len(reply):  # a capital of Turkish becomes two characters
         found = [word.start() for word in re.finditer("(?i)answer", reply[:end]) if word.start() >= start]

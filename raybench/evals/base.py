@@ -11,7 +11,7 @@ from raybench.config.evals import Preset
 from raybench.records import Message, content_hash
 
 Method = Literal["boxed", "json", "answer_line", "prose", "none"]
-"""Form in which a reply stated its answer; none = it stated nothing that can be read. Only lenient reading knows prose."""
+"""Form in which a reply stated its answer; none = nothing that can be read. Only a lenient reading knows prose."""
 
 AnswerForm = Literal["integer", "letter", "math", "exact"]
 """What an answer is: an integer, one of the shown letters, a short LaTeX expression, or a text."""

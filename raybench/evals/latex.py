@@ -21,7 +21,8 @@ _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree|\u00b0")
 _WORDS = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|boxed|fbox)\s*\{([^{}]*)\}")
 # A unit after a number: 5 \text{ cm}^2.
 _UNIT = re.compile(
-    r"(?<=[\d})])\s*\\(?:text|textrm|mathrm|mbox)\s*\{\s*(?!(?:or|and)\b)[A-Za-z][A-Za-z .]*\}\s*(?:\^\s?\{?[23]\}?)?\s*$"
+    r"(?<=[\d})])\s*\\(?:text|textrm|mathrm|mbox)\s*\{\s*(?!(?:or|and)\b)[A-Za-z][A-Za-z .]*\}"
+    r"\s*(?:\^\s?\{?[23]\}?)?\s*$"
 )
 _FRAC = re.compile(r"\\[dtc]?frac")
 _BARE_FRAC = re.compile(r"\\frac\s*(\d)\s*(\d)")

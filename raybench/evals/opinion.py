@@ -1,4 +1,4 @@
-r"""`python -m raybench.evals.opinion ASKED ANSWERED`: math-verify's opinion of replies, in a process that may be killed.
+r"""`python -m raybench.evals.opinion ASKED ANSWERED`: math-verify's opinion, in a process that may be killed.
 
 math-verify evaluates what a model wrote: `2^{10^{10}}` can freeze it beyond the reach of its own time limits, which
 work by signals and in a main thread only. So it runs here, alone, with a limit on its memory, and says after every

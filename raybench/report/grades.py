@@ -62,7 +62,7 @@ def grades(view: RunView) -> tuple[Grade, ...]:
 
 
 def moved(before: Iterable[Grade], after: Iterable[Grade]) -> tuple[MovedGrade, ...]:
-    """Samples whose outcome or answer differs, in the order of `after`; one that was not graded before has not moved."""
+    """Samples whose outcome or answer differs, in the order of `after`; one that is new has not moved."""
     stored = {grade.key: grade for grade in before}
     return tuple(
         MovedGrade(before=old, after=new)

@@ -30,7 +30,8 @@ def study(tmp_path: Path, good: str):
 @pytest.mark.parametrize(
     ("name", "preset", "max_tokens", "penalty", "repeats"),
     [
-        ("aime25", "card", 16_384, 0.0, 32), ("aime25", "report", 38_912, 1.5, 32), ("gpqa-diamond", "card", 16_384, 0, 12),
+        ("aime25", "card", 16_384, 0.0, 32), ("aime25", "report", 38_912, 1.5, 32),
+        ("gpqa-diamond", "card", 16_384, 0, 12),
         ("gpqa_diamond", "report", 32_768, 1.5, 12), ("math500", "card", 16_384, 0, 4), ("gsm8k", "card", 16_384, 0, 1),
         ("mmlu_pro", "report", 32_768, 1.5, 1), ("sums", "card", 16_384, 0, 1),
     ],

@@ -61,7 +61,7 @@ def test_many_deaths_end_the_asking(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_judge_that_does_not_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "math_verify.py").write_text("raise ImportError('half an installation')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ClientError, match="math-verify did not start .* half an installation"):
+    with pytest.raises(ClientError, match=r"math-verify did not start .* half an installation"):
         judge([Question("70", "70")])
     assert judge([]) == []
 

@@ -45,7 +45,8 @@ def test_ten_letters_read_what_four_read() -> None:
 @pytest.mark.parametrize(
     ("reply", "value"),
     [
-        ('{"answer": "J"}', "J"), ("Answer: (G)", "G"), ("Answer: I", "I"), ("Answer: I.", "I"), ("Answer: I) one", "I"),
+        ('{"answer": "J"}', "J"), ("Answer: (G)", "G"), ("Answer: I", "I"), ("Answer: I.", "I"),
+        ("Answer: I) one", "I"),
         ("Answer: I think that B is wrong", None), ("Answer: I, however, see none", None), ("Answer: H and I", None),
         ("Answer: K", None), ("Answer: Energy is lost", None), ('{"answer": "A|B|C|D|E|F|G|H|I|J"}', None),
         ("Answer: E. coli", "E"), ("Answer: Either", None), (r"\boxed{F}", "F"),

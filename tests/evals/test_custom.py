@@ -89,7 +89,7 @@ def test_only_the_named_columns_are_read(tmp_path: Path) -> None:
     path.write_text('{"Problem": "Right?", "Answer": "7", "Id": "a", "question": "another", "answer": "8"}\n')
     assert read_rows(evaluation, str(path)).rows[0] == {"question": "Right?", "answer": "7", "id": "a"}
     path.write_text('{"question": "another", "Answer": "7", "Id": "a"}\n')
-    with pytest.raises(RowsError, match="my-exam: .* has no column 'Problem'; it has: question, Answer, Id"):
+    with pytest.raises(RowsError, match=r"my-exam: .* has no column 'Problem'; it has: question, Answer, Id"):
         read_rows(evaluation, str(path))
 
 

@@ -78,6 +78,7 @@ def test_every_grader_survives_and_believes_none(name: str) -> None:
         assert grader.lenient(reply).value != "70"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_run_of_hostile_replies_is_written_read_and_reported(tmp_path: Path) -> None:
     replies = list(HOSTILE.values())

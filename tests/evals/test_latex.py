@@ -9,11 +9,13 @@ from raybench.evals.answers import last_math, math_of
 from raybench.evals.latex import math_agree, math_value
 
 SAME = [
-    (r"\frac{3}{4}", "0.75"), (r"\dfrac34", r"\frac{3}{4}"), ("3/4", r"\frac{6}{8}"), (r"-\frac{1}{2}", r"\frac{-1}{2}"),
+    (r"\frac{3}{4}", "0.75"), (r"\dfrac34", r"\frac{3}{4}"), ("3/4", r"\frac{6}{8}"),
+    (r"-\frac{1}{2}", r"\frac{-1}{2}"),
     ("x=5", "5"), (r"f(x) = 5", "5"), (r"\left( 3, \frac{\pi}{2} \right)", r"(3,\frac{\pi}{2})"), ("1,-2", "-2, 1"),
     (r"\{1,2\}", "2,1"), ("10,000", "10000"), (r"11,\! 111", "11111"), (r"\$32,348", "32348"), (r"90^\circ", "90"),
     (r"\text{Evelyn}", "evelyn"), (r"\text{(C)}", "C"), ("(C)", "C"), (r"\sqrt{13}", r"\sqrt13"),
-    (r"5\text{ cm}^2", "5"), ("6 - 5i", "6-5i"), ("[-2,7]", "[-2, 7]"), ("[1, 2]", "[1,2.0]"), (r"1\frac{1}{2}", r"\frac32"),
+    (r"5\text{ cm}^2", "5"), ("6 - 5i", "6-5i"), ("[-2,7]", "[-2, 7]"), ("[1, 2]", "[1,2.0]"),
+    (r"1\frac{1}{2}", r"\frac32"),
     (r"(-\infty, 2)\cup(3,\infty)", r"(-\infty,2) \cup (3,\infty)"), ("y = 2x + 3", "2x+3"), (r"10\%", "10"),
     (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"), (".5", r"\frac12"), ("-.5", "-1/2"),
     ("0", "-0"), ("{70}", "70"), ("$70$", "70"), ("\uff17\uff10", "70"), (r"3 \cdot x", r"3 \times x"),
