@@ -326,6 +326,11 @@ class EvalRow(Record):
     """True: the questions are stand-ins made by code in place of the eval's own."""
     accuracy: AccuracyScore
     """Outcomes, score, both intervals, both bounds and the gate."""
+    lenient_score: float | None = None
+    """Score if answers in another form than the requested one counted; None when nothing was answered. It never
+    counts: a gap tells of a fault of the format."""
+    preset: str | None = None
+    """Name of the model maker's settings that lie under `sampling`; None = none."""
     mean_output_tokens: float | None
     """Mean length of the replies by the servers' count."""
     max_output_tokens: int | None

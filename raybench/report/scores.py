@@ -31,6 +31,8 @@ def _row(view: RunView, scored: ScoredEval, found: Sequence[Finding]) -> EvalRow
         # An eval without a source (its questions are made by code) is no stand-in for anything.
         synthetic=scored.config.rows == "synthetic" and scored.evaluation.default_rows is not None,
         accuracy=_judged(scored.score, reds),
+        lenient_score=scored.lenient_score,
+        preset=scored.config.preset,
         mean_output_tokens=fmean(lengths) if lengths else None,
         max_output_tokens=max(lengths) if lengths else None,
         mean_duration_s=fmean(sample.duration_s for sample in answered) if answered else None,

@@ -26,11 +26,17 @@ def _with_rows() -> LedgerBuilder:
 def test_both_files_and_the_same_bytes_again(tmp_path: Path) -> None:
     folder = whole_ledger().write(tmp_path / "run")
     report = write_report(folder)
-    first = [(folder / name).read_bytes() for name in ("report.md", "report.json")]
+    names = ("report.md", "report.json", "grades.jsonl")
+    first = [(folder / name).read_bytes() for name in names]
     assert write_report(folder) == report
-    assert [(folder / name).read_bytes() for name in ("report.md", "report.json")] == first
+    assert [(folder / name).read_bytes() for name in names] == first
     assert Report.model_validate_json(first[1]) == report
-    assert sorted(path.name for path in folder.iterdir()) == ["ledger.jsonl", "report.json", "report.md"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "grades.jsonl",
+        "ledger.jsonl",
+        "report.json",
+        "report.md",
+    ]
 
 
 def test_a_copy_elsewhere_makes_the_same_bytes(tmp_path: Path) -> None:
