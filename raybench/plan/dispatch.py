@@ -11,7 +11,6 @@ The dispatcher knows no clock, no Ray and no ledger. The driver turns completion
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import assert_never
 
 from raybench.plan.events import (
@@ -33,55 +32,11 @@ from raybench.plan.events import (
     UnitDone,
     UnitFailed,
 )
+from raybench.plan.states import ENGINE_START_TRIES, REPLACEMENTS, RETRIES, EngineState, NodeState, UnitState
 from raybench.records import EvalUnit, Failure, PerfUnit
-
-RETRIES: Mapping[str, int] = {
-    "node_lost": 3,
-    "engine_died": 2,
-    "engine_start": 0,
-    "timeout": 1,
-    "client": 2,
-    "bug": 1,
-}
-"""Retries of one unit by the cause of its failure; each cause has a budget of its own. `stopped` is never retried."""
-
-ENGINE_START_TRIES = 2
-"""Starts of one target's engine on one node before the node is given up for that target."""
-
-REPLACEMENTS = 3
-"""Nodes that may be made in place of one slot's lost ones."""
 
 Group = tuple[str, str, int, int]
 """(target, sweep, repeat, launch): perf units that stay on one node."""
-
-
-@dataclass(slots=True)
-class _Engine:
-    target: str
-    launch: int
-    phase: str
-    """starting, ready or stopping."""
-
-
-@dataclass(slots=True)
-class _Node:
-    slot: int
-    hosts: frozenset[str]
-    targets: tuple[str, ...]
-    engine: _Engine | None = None
-    running: tuple[str, int] | None = None
-    """(key, attempt)."""
-    turn: int = 0
-    """When it was last given something, so that nodes of one host take turns."""
-
-
-@dataclass(slots=True)
-class _Unit:
-    unit: PerfUnit | EvalUnit
-    state: str = "pending"
-    """pending, running, done or given_up."""
-    attempt: int = 0
-    failures: dict[str, int] = field(default_factory=dict[str, int])
 
 
 class Dispatcher:
@@ -103,11 +58,11 @@ class Dispatcher:
         tried = attempts or {}
         finished = set(done)
         self._units = {
-            unit.key: _Unit(unit, "done" if unit.key in finished else "pending", tried.get(unit.key, 0))
+            unit.key: UnitState(unit, "done" if unit.key in finished else "pending", tried.get(unit.key, 0))
             for unit in units
         }
         self._samples = set(done_samples)
-        self._nodes: dict[str, _Node] = {}
+        self._nodes: dict[str, NodeState] = {}
         self._slots = dict(slots)
         self._awaited = set(slots)
         self._replaced = dict.fromkeys(slots, 0)
@@ -128,7 +83,7 @@ class Dispatcher:
         pending = any(unit.state == "pending" for unit in self._units.values())
         return not busy and (self._draining or not pending)
 
-    def _engine_to_end(self, node: _Node) -> bool:
+    def _engine_to_end(self, node: NodeState) -> bool:
         """True while the node's engine is on its way up or down, or is still to be stopped."""
         if node.engine is None:
             return False
@@ -181,7 +136,7 @@ class Dispatcher:
         match event:
             case NodeJoined():
                 self._awaited.discard(event.slot)
-                self._nodes[event.node] = _Node(event.slot, event.hosts, self._slots[event.slot])
+                self._nodes[event.node] = NodeState(event.slot, event.hosts, self._slots[event.slot])
             case NodeLost():
                 self._lose(event, actions)
             case SlotLost():
@@ -269,7 +224,7 @@ class Dispatcher:
                 node.turn = self._turn
                 actions.append(action)
 
-    def _next(self, name: str, node: _Node) -> Action | None:
+    def _next(self, name: str, node: NodeState) -> Action | None:
         if node.engine is None:
             return self._start(name, node)
         if self._draining:
@@ -286,19 +241,19 @@ class Dispatcher:
             return self._stop(node, name, "no work left")
         return None
 
-    def _start(self, name: str, node: _Node) -> Action | None:
+    def _start(self, name: str, node: NodeState) -> Action | None:
         wanted = None if self._draining else self._wanted(name, node)
         if wanted is None or not self._host_is_quiet(node):
             return None
-        node.engine = _Engine(wanted[0], wanted[1], "starting")
+        node.engine = EngineState(wanted[0], wanted[1], "starting")
         return StartEngine(name, wanted[0], wanted[1])
 
-    def _stop(self, node: _Node, name: str, reason: str) -> Action:
+    def _stop(self, node: NodeState, name: str, reason: str) -> Action:
         if node.engine is not None:
             node.engine.phase = "stopping"
         return StopEngine(name, reason)
 
-    def _run(self, name: str, node: _Node, state: _Unit) -> Action:
+    def _run(self, name: str, node: NodeState, state: UnitState) -> Action:
         state.state = "running"
         state.attempt += 1
         node.running = (state.unit.key, state.attempt)
@@ -311,9 +266,9 @@ class Dispatcher:
 
     # -------------------------------------------------------------------------------------------------------- choosing
 
-    def _perf_unit(self, name: str, engine: _Engine) -> _Unit | None:
+    def _perf_unit(self, name: str, engine: EngineState) -> UnitState | None:
         """Next point for this engine: its own groups first, then one that no node has."""
-        free: _Unit | None = None
+        free: UnitState | None = None
         for state in self._pending((engine.target,)):
             unit = state.unit
             if not isinstance(unit, PerfUnit) or unit.launch != engine.launch:
@@ -325,10 +280,10 @@ class Dispatcher:
                 free = state
         return free
 
-    def _eval_unit(self, target: str) -> _Unit | None:
+    def _eval_unit(self, target: str) -> UnitState | None:
         return next((s for s in self._pending((target,)) if isinstance(s.unit, EvalUnit)), None)
 
-    def _wanted(self, name: str, node: _Node) -> tuple[str, int] | None:
+    def _wanted(self, name: str, node: NodeState) -> tuple[str, int] | None:
         """(target, launch) of the first pending unit that this node could do after a start of that engine."""
         for state in self._pending(node.targets):
             unit = state.unit
@@ -340,7 +295,7 @@ class Dispatcher:
                 return unit.target, unit.launch
         return None
 
-    def _pending(self, targets: tuple[str, ...]) -> Iterable[_Unit]:
+    def _pending(self, targets: tuple[str, ...]) -> Iterable[UnitState]:
         return (s for s in self._units.values() if s.state == "pending" and s.unit.target in targets)
 
     def _work_left(self, targets: tuple[str, ...] | None = None) -> bool:
@@ -352,10 +307,10 @@ class Dispatcher:
 
     # ----------------------------------------------------------------------------------------------------------- hosts
 
-    def _neighbours(self, node: _Node) -> list[tuple[str, _Node]]:
+    def _neighbours(self, node: NodeState) -> list[tuple[str, NodeState]]:
         return [(n, other) for n, other in self._nodes.items() if other is not node and other.hosts & node.hosts]
 
-    def _host_is_free(self, node: _Node, *, alone: bool) -> bool:
+    def _host_is_free(self, node: NodeState, *, alone: bool) -> bool:
         """True if a unit may run here now; `alone` for a perf unit, which tolerates nothing beside it."""
         for other_name, other in self._neighbours(node):
             running = self._units[other.running[0]].unit if other.running else None
@@ -367,11 +322,11 @@ class Dispatcher:
                 return False
         return True
 
-    def _wants_perf(self, name: str, node: _Node) -> bool:
+    def _wants_perf(self, name: str, node: NodeState) -> bool:
         ready = node.engine is not None and node.engine.phase == "ready"
         return ready and node.engine is not None and self._perf_unit(name, node.engine) is not None
 
-    def _host_is_quiet(self, node: _Node) -> bool:
+    def _host_is_quiet(self, node: NodeState) -> bool:
         """True if an engine may start here: no perf unit is running on any of the hosts."""
         return not any(
             other.running and isinstance(self._units[other.running[0]].unit, PerfUnit)
@@ -398,7 +353,7 @@ class Dispatcher:
             failure = Failure(cause=cause, message=message, given_up=True)
             actions.append(GiveUp(state.unit.key, state.attempt, failure))
 
-    def _may_serve(self, name: str, node: _Node, unit: PerfUnit | EvalUnit) -> bool:
+    def _may_serve(self, name: str, node: NodeState, unit: PerfUnit | EvalUnit) -> bool:
         if unit.target not in self._slots[node.slot]:
             return False
         engine = node.engine

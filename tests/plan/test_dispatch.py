@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raybench.plan.dispatch import ENGINE_START_TRIES, RETRIES, Dispatcher
+from raybench.plan.dispatch import Dispatcher
 from raybench.plan.events import (
     Action,
     Drain,
@@ -27,6 +27,7 @@ from raybench.plan.events import (
     UnitDone,
     UnitFailed,
 )
+from raybench.plan.states import ENGINE_START_TRIES, RETRIES
 from raybench.records import EvalUnit, Failure, Message, OneBatchLoad, PerfUnit, SampleSpec, Sampling, WarmUp
 
 SAMPLING = Sampling(temperature=0, max_tokens=8)
