@@ -3,7 +3,7 @@
 from pydantic import Field, model_validator
 
 from raybench.config.names import Name
-from raybench.records import Record, Sampling
+from raybench.records import Record, Route, Sampling
 
 
 class EvalConfig(Record):
@@ -17,6 +17,8 @@ class EvalConfig(Record):
     """Sampling fields; all are sent."""
     repeats: int = Field(default=1, ge=1)
     """Times that every question is asked."""
+    route: Route = "chat"
+    """`chat` = through the chat template, `completions` = the bare text, for models without a chat format."""
     limit: int | None = Field(default=None, ge=1)
     """First questions only; None = all."""
     baseline: float | None = Field(default=None, ge=0, le=1)

@@ -3,13 +3,14 @@
 from difflib import get_close_matches
 
 from raybench.errors import ConfigError
-from raybench.evals import aime25, gpqa_diamond, sums
+from raybench.evals import aime25, canary, gpqa_diamond, sums
 from raybench.evals.base import Eval
 
 EVALS: dict[str, Eval] = {
     "sums": sums.EVAL,
     "aime25": aime25.EVAL,
     "gpqa_diamond": gpqa_diamond.EVAL,
+    "canary": canary.EVAL,
 }
 
 

@@ -103,6 +103,8 @@ class Eval:
     """(row, repeat, run seed) -> question. Raises RowsError when the row's answer is not what the eval asks for."""
     extract: Callable[[str, str | None], Extraction] = field(repr=False)
     """(reply, finish reason) -> the answer that the reply gives. Never raises."""
+    canary_rows: Callable[[], tuple[dict[str, str], ...]] | None = field(default=None, repr=False)
+    """Rows of its own that any healthy server answers, for the preflight; None = those of the `canary` eval."""
 
 
 def question_id(row: Row, text_column: str) -> str:

@@ -5,7 +5,11 @@ Invariant, after every event:
 2. While a perf unit runs, no other unit runs and no engine starts on any of its hosts.
 3. A unit runs only on a node whose engine is ready for its target, and a perf unit only on the launch that it asks for.
 4. All perf units of one (target, sweep, repeat, launch) that run while their node lives run on that node, in order.
-5. When nothing is under way, everything is done or given up, or the dispatcher is draining.
+5. A block of samples runs only where every check of the node's place has ended on the engine that is to answer it: done,
+   or given up. A check is done for its engine only; on the next engine of its place it is another attempt. Checks run
+   where samples are pending, after the perf units, and are no work of their own: nothing waits for one.
+6. Once a check has said stop, no block of its target starts; what is pending of them is given up, perf units go on.
+7. When nothing is under way, everything is done or given up, or the dispatcher is draining.
 
 The dispatcher knows no clock, no Ray and no ledger. The driver turns completions into events and actions into calls.
 """
@@ -32,8 +36,9 @@ from raybench.plan.events import (
     UnitDone,
     UnitFailed,
 )
+from raybench.plan.preflight import Preflight
 from raybench.plan.states import ENGINE_START_TRIES, REPLACEMENTS, RETRIES, EngineState, NodeState, UnitState
-from raybench.records import EvalUnit, Failure, PerfUnit
+from raybench.records import CheckUnit, EvalUnit, Failure, PerfUnit
 
 Group = tuple[str, str, int, int]
 """(target, sweep, repeat, launch): perf units that stay on one node."""
@@ -44,7 +49,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        units: Iterable[PerfUnit | EvalUnit],
+        units: Iterable[PerfUnit | EvalUnit | CheckUnit],
         slots: Mapping[int, tuple[str, ...]],
         *,
         hold: bool = False,
@@ -57,10 +62,13 @@ class Dispatcher:
         """
         tried = attempts or {}
         finished = set(done)
+        every = tuple(units)
         self._units = {
             unit.key: UnitState(unit, "done" if unit.key in finished else "pending", tried.get(unit.key, 0))
-            for unit in units
+            for unit in every
+            if not isinstance(unit, CheckUnit)
         }
+        self._preflight = Preflight((unit for unit in every if isinstance(unit, CheckUnit)), slots, tried)
         self._samples = set(done_samples)
         self._nodes: dict[str, NodeState] = {}
         self._slots = dict(slots)
@@ -104,7 +112,7 @@ class Dispatcher:
         return key not in self._samples
 
     def counts(self) -> dict[str, int]:
-        """Units by state."""
+        """Units by state; checks are not counted."""
         result = {"pending": 0, "running": 0, "done": 0, "given_up": 0}
         for unit in self._units.values():
             result[unit.state] += 1
@@ -166,11 +174,18 @@ class Dispatcher:
     def _unit_event(self, event: UnitDone | UnitFailed, actions: list[Action]) -> None:
         if not self.is_current(event.node, event.key, event.attempt):
             return
-        self._nodes[event.node].running = None
-        if isinstance(event, UnitDone):
-            self._units[event.key].state = "done"
+        node = self._nodes[event.node]
+        node.running = None
+        state = self._state(event.key)
+        if isinstance(event, UnitDone) and isinstance(state.unit, CheckUnit):
+            self._preflight.done(state, node, event.stop)
+        elif isinstance(event, UnitDone):
+            state.state = "done"
         else:
             self._unit_failed(event, actions)
+
+    def _state(self, key: str) -> UnitState:
+        return self._units[key] if key in self._units else self._preflight.states[key]
 
     def _lose(self, event: NodeLost, actions: list[Action]) -> None:
         node = self._nodes.pop(event.node, None)
@@ -199,7 +214,7 @@ class Dispatcher:
             actions.append(StopEngine(event.node, event.failure.cause))
 
     def _charge(self, key: str, failure: Failure, attempt: int, actions: list[Action]) -> None:
-        unit = self._units[key]
+        unit = self._state(key)
         unit.state = "pending"
         if failure.cause == "stopped":
             return
@@ -211,6 +226,7 @@ class Dispatcher:
     # ------------------------------------------------------------------------------------------------------ scheduling
 
     def _schedule(self, actions: list[Action]) -> None:
+        self._give_up_stopped(actions)
         self._give_up_unreachable(actions)
         # The node that has waited longest goes first: nodes that share a host alternate, which also puts the same point
         # of two targets side by side in time.
@@ -234,6 +250,7 @@ class Dispatcher:
             return self._run(name, node, perf) if self._host_is_free(node, alone=True) else None
         block = self._eval_unit(node.engine.target)
         if block is not None:
+            block = self._preflight.owed(node) or block
             return self._run(name, node, block) if self._host_is_free(node, alone=False) else None
         if self._wanted(name, node) is not None:
             return self._stop(node, name, "another target or launch needs the node")
@@ -260,6 +277,8 @@ class Dispatcher:
         unit = state.unit
         if isinstance(unit, PerfUnit):
             self._groups[_group(unit)] = name
+            return RunUnit(name, unit, state.attempt)
+        if isinstance(unit, CheckUnit):
             return RunUnit(name, unit, state.attempt)
         missing = tuple(sample for sample in unit.samples if sample.key not in self._samples)
         return RunUnit(name, unit.model_copy(update={"samples": missing}), state.attempt)
@@ -291,7 +310,7 @@ class Dispatcher:
                 continue
             if isinstance(unit, EvalUnit):
                 return unit.target, 0
-            if self._groups.get(_group(unit), name) == name:
+            if isinstance(unit, PerfUnit) and self._groups.get(_group(unit), name) == name:
                 return unit.target, unit.launch
         return None
 
@@ -313,7 +332,7 @@ class Dispatcher:
     def _host_is_free(self, node: NodeState, *, alone: bool) -> bool:
         """True if a unit may run here now; `alone` for a perf unit, which tolerates nothing beside it."""
         for other_name, other in self._neighbours(node):
-            running = self._units[other.running[0]].unit if other.running else None
+            running = self._state(other.running[0]).unit if other.running else None
             starting = other.engine is not None and other.engine.phase != "ready"
             if isinstance(running, PerfUnit) or (alone and (running is not None or starting)):
                 return False
@@ -329,11 +348,21 @@ class Dispatcher:
     def _host_is_quiet(self, node: NodeState) -> bool:
         """True if an engine may start here: no perf unit is running on any of the hosts."""
         return not any(
-            other.running and isinstance(self._units[other.running[0]].unit, PerfUnit)
+            other.running and isinstance(self._state(other.running[0]).unit, PerfUnit)
             for _, other in self._neighbours(node)
         )
 
     # -------------------------------------------------------------------------------------------------------- giving up
+
+    def _give_up_stopped(self, actions: list[Action]) -> None:
+        """Give up pending blocks of targets that a check has stopped: their scores would say nothing."""
+        if self._draining:
+            return
+        for target, reason in self._preflight.stopped.items():
+            for state in [s for s in self._pending((target,)) if isinstance(s.unit, EvalUnit)]:
+                state.state = "given_up"
+                failure = Failure(cause="preflight", message=reason, given_up=True)
+                actions.append(GiveUp(state.unit.key, state.attempt, failure))
 
     def _give_up_unreachable(self, actions: list[Action]) -> None:
         """Give up pending units of targets that no node, present or awaited, can serve any more."""
@@ -353,12 +382,12 @@ class Dispatcher:
             failure = Failure(cause=cause, message=message, given_up=True)
             actions.append(GiveUp(state.unit.key, state.attempt, failure))
 
-    def _may_serve(self, name: str, node: NodeState, unit: PerfUnit | EvalUnit) -> bool:
+    def _may_serve(self, name: str, node: NodeState, unit: PerfUnit | EvalUnit | CheckUnit) -> bool:
         if unit.target not in self._slots[node.slot]:
             return False
         engine = node.engine
         up = engine is not None and engine.target == unit.target and engine.phase != "stopping"
-        if up and (isinstance(unit, EvalUnit) or (engine is not None and engine.launch == unit.launch)):
+        if up and (not isinstance(unit, PerfUnit) or (engine is not None and engine.launch == unit.launch)):
             return True
         return self._start_failures.get((name, unit.target), 0) < ENGINE_START_TRIES
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from raybench.records import EvalUnit, PerfUnit
+from raybench.records import CheckUnit, EvalUnit, PerfUnit
 
 RETRIES: Mapping[str, int] = {
     "node_lost": 3,
@@ -13,7 +13,8 @@ RETRIES: Mapping[str, int] = {
     "client": 2,
     "bug": 1,
 }
-"""Retries of one unit by the cause of its failure; each cause has a budget of its own. `stopped` is never retried."""
+"""Retries of one unit by the cause of its failure; each cause has a budget of its own. `stopped` is never retried, and
+neither is a unit that a check has stopped."""
 
 ENGINE_START_TRIES = 2
 """Starts of one target's engine on one node before the node is given up for that target."""
@@ -30,6 +31,8 @@ class EngineState:
     launch: int
     phase: str
     """starting, ready or stopping."""
+    checked: set[str] = field(default_factory=set[str])
+    """Keys of the checks that have ended on this very engine."""
 
 
 @dataclass(slots=True)
@@ -50,7 +53,7 @@ class NodeState:
 class UnitState:
     """A unit and how far it has come."""
 
-    unit: PerfUnit | EvalUnit
+    unit: PerfUnit | EvalUnit | CheckUnit
     state: str = "pending"
     """pending, running, done or given_up."""
     attempt: int = 0
