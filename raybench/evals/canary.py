@@ -12,6 +12,7 @@ from raybench.evals.base import Column, Eval, Extraction, Question, Row
 
 MAX_TOKENS = 512
 """Limit of a canary's reply: a sentence or two of reasoning, then the answer."""
+NUM_TEXTS = 16
 _INTEGERS = (
     ("What is 7 + 5?", 12), ("What is 20 - 8?", 12), ("What is 6 times 4?", 24), ("What is 45 divided by 9?", 5),
     ("What is 100 + 23?", 123), ("How many days are in one week?", 7), ("How many minutes are in one hour?", 60),
@@ -88,6 +89,13 @@ EVAL = Eval(
     extract=_extract,
     canary_rows=_rows,
 )
+
+
+def fixed_texts() -> tuple[str, ...]:
+    """Texts of some hundred tokens, the same on every machine: what log-probabilities are read on."""
+    said = [f"{question} The answer is {answer}." for question, answer in _INTEGERS]
+    said += [f"{question} It is {right}, and not {wrong}." for question, right, wrong, *_ in _CHOICES]
+    return tuple(" ".join(said[(5 * start + step) % len(said)] for step in range(8)) for start in range(NUM_TEXTS))
 
 
 def canary_questions(evaluations: Iterable[Eval], run_seed: int) -> tuple[tuple[str, Question], ...]:

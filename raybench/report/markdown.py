@@ -2,6 +2,7 @@
 
 from raybench.report import numbers, tables
 from raybench.report.model import Comparison, EvalRow, PerfRow, Report
+from raybench.report.preflight_page import preflight_section
 from raybench.report.tables import Table
 from raybench.report.words import groups, in_short, missing_sentence, run_command, verdict_sentence
 
@@ -19,6 +20,7 @@ def render(report: Report) -> str:
         *_performance(report),
         *_comparisons(report),
         *_accuracy(report),
+        *preflight_section(report.preflight, markdown_table),
         *_startup(report),
         *_targets(report),
         *_failures(report),
