@@ -125,7 +125,7 @@ class Bench:
         words = (
             "; ".join(said) or f"every reply fits into the engine's {min(room) if room else 'unknown number of'} tokens"
         )
-        return _Seen(result, f"{words}{self._sampling_defaults()}", evidence, len(answers) + 1, prompt_tokens=prompts)
+        return _Seen(result, f"{words}{self._sampling_defaults()}", evidence, len(answers), prompt_tokens=prompts)
 
     def _sampling_defaults(self) -> str:
         """What the engine would take for a field that is not sent; raybench sends all."""
@@ -148,7 +148,6 @@ class Bench:
             words = "the model folder holds no chat template, so there is nothing to compare with"
             return _Seen("ok" if unit.route == "completions" else "warn", words, {}, num_requests, prompt_tokens=counts)
         ids = [self._server_ids(sample) for sample in unit.samples] if unit.route == "chat" else [None] * len(counts)
-        num_requests += len(ids)
         faults = [
             fault
             for prompt, server_ids, count in zip(rendered, ids, counts, strict=True)
@@ -240,7 +239,7 @@ class Bench:
             texts.append(found)
         if len(texts) < len(asked):
             words = "the server gives no log-probabilities of a prompt (/generate): numerics are not compared"
-            return _Seen("ok", words, {}, len(texts) + 1)
+            return _Seen("ok", words)
         num_tokens = sum(len(text.logprobs) for text in texts)
         mean = sum(sum(text.logprobs) for text in texts) / max(1, num_tokens)
         words = f"log-probabilities of {num_tokens} tokens kept, to be compared between nodes"

@@ -6,8 +6,8 @@ Invariant, after every event:
 3. A unit runs only on a node whose engine is ready for its target, and a perf unit only on the launch that it asks for.
 4. All perf units of one (target, sweep, repeat, launch) that run while their node lives run on that node, in order.
 5. A block of samples runs only where every check of the node's place has ended on the engine that is to answer it,
-   done or given up. A check is done for its engine only; on the next engine of its place it is another attempt. Checks run
-   where samples are pending, after the perf units, and are no work of their own: nothing waits for one.
+   done or given up. A check is done for its engine only; on the next engine of its place it is another attempt. Checks
+   run where samples are pending, after the perf units, and are no work of their own: nothing waits for one.
 6. Once a check has said stop, no block of its target starts; what is pending of them is given up, perf units go on.
 7. When nothing is under way, everything is done or given up, or the dispatcher is draining.
 

@@ -229,7 +229,7 @@ class CheckMeasurement(Record):
     evidence: dict[str, float] = {}
     """Numbers that decided."""
     num_requests: int = 0
-    """Requests that were sent."""
+    """Requests that made the engine generate."""
     duration_s: float
     """Wall time in real seconds."""
     samples: tuple[SampleRecord, ...] = ()

@@ -333,7 +333,7 @@ class PreflightRow(Record):
     evidence: dict[str, float] = {}
     """Numbers that decided."""
     num_requests: int = 0
-    """Requests that it took."""
+    """Requests that made the engine generate."""
     duration_s: float
     """Wall time in real seconds."""
 
