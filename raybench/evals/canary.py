@@ -95,7 +95,7 @@ def fixed_texts() -> tuple[str, ...]:
     """Texts of some hundred tokens, the same on every machine: what log-probabilities are read on."""
     said = [f"{question} The answer is {answer}." for question, answer in _INTEGERS]
     said += [f"{question} It is {right}, and not {wrong}." for question, right, wrong, *_ in _CHOICES]
-    return tuple(" ".join(said[(5 * start + step) % len(said)] for step in range(8)) for start in range(NUM_TEXTS))
+    return tuple(" ".join(said[(3 * start + step) % len(said)] for step in range(8)) for start in range(NUM_TEXTS))
 
 
 def canary_questions(evaluations: Iterable[Eval], run_seed: int) -> tuple[tuple[str, Question], ...]:

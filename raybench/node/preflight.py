@@ -5,6 +5,7 @@ check that says so, never in an exception.
 """
 
 import hashlib
+import importlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -278,10 +279,10 @@ class Bench:
 def _grader() -> _Seen:
     """The battery of replies through the graders of this very machine."""
     try:
-        from raybench.evals.battery import self_test  # noqa: PLC0415 - replaced by a plain import once it has landed
-    except ImportError:
+        battery = importlib.import_module("raybench.evals.battery")
+    except ModuleNotFoundError:
         return _Seen("ok", "no battery of replies in this raybench")
-    failures = self_test()
+    failures: tuple[str, ...] = battery.self_test()
     if failures:
         words = f"the graders misread {len(failures)} replies of their own battery, the first: {failures[0]}"
         return _Seen("stop", words, {"num_misread": len(failures)})
@@ -297,11 +298,11 @@ def _prompt_fault(prompt: RenderedPrompt, server_ids: Sequence[int] | None, coun
     if same_ids and count in (None, len(wanted)):
         return None
     seen = len(server_ids) if count is None and server_ids is not None else count
-    if not same_ids and server_ids is not None and tuple(server_ids) == prompt.no_generation_prompt:
+    if server_ids is not None and tuple(server_ids) == prompt.no_generation_prompt:
         return "the server leaves out the generation prompt, so the model does not know that it is to answer"
-    if seen == _length(prompt.no_generation_prompt):
+    if server_ids is None and seen == _length(prompt.no_generation_prompt):
         return "they are as long as the template without its generation prompt"
-    if seen == len(prompt.bare):
+    if server_ids is None and seen == len(prompt.bare):
         return "they are as long as the bare text: no chat format at all"
     if seen == len(wanted):
         return "they are as long as the template's, but of other tokens: another template"
