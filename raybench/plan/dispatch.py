@@ -8,7 +8,8 @@ Invariant, after every event:
 5. A block of samples runs only where every check of the node's place has ended on the engine that is to answer it,
    done or given up. A check is done for its engine only; on the next engine of its place it is another attempt. Checks
    run where samples are pending, after the perf units, and are no work of their own: nothing waits for one.
-6. Once a check has said stop, no block of its target starts; what is pending of them is given up, perf units go on.
+6. Once a check has said stop, no block of its target starts. Engines that are up make their other checks, so that every
+   fault is told at once; then the pending blocks are given up. Perf units go on.
 7. When nothing is under way, everything is done or given up, or the dispatcher is draining.
 
 The dispatcher knows no clock, no Ray and no ledger. The driver turns completions into events and actions into calls.
@@ -250,7 +251,8 @@ class Dispatcher:
             return self._run(name, node, perf) if self._host_is_free(node, alone=True) else None
         block = self._eval_unit(node.engine.target)
         if block is not None:
-            block = self._preflight.owed(node) or block
+            block = self._preflight.owed(node) or (None if node.engine.target in self._preflight.stopped else block)
+        if block is not None:
             return self._run(name, node, block) if self._host_is_free(node, alone=False) else None
         if self._wanted(name, node) is not None:
             return self._stop(node, name, "another target or launch needs the node")
@@ -309,6 +311,8 @@ class Dispatcher:
             if self._start_failures.get((name, unit.target), 0) >= ENGINE_START_TRIES:
                 continue
             if isinstance(unit, EvalUnit):
+                if unit.target in self._preflight.stopped:
+                    continue
                 return unit.target, 0
             if isinstance(unit, PerfUnit) and self._groups.get(_group(unit), name) == name:
                 return unit.target, unit.launch
@@ -358,7 +362,10 @@ class Dispatcher:
         """Give up pending blocks of targets that a check has stopped: their scores would say nothing."""
         if self._draining:
             return
+        checking = {node.engine.target for node in self._nodes.values() if node.engine and self._preflight.owed(node)}
         for target, reason in self._preflight.stopped.items():
+            if target in checking:
+                continue
             for state in [s for s in self._pending((target,)) if isinstance(s.unit, EvalUnit)]:
                 state.state = "given_up"
                 failure = Failure(cause="preflight", message=reason, given_up=True)

@@ -148,7 +148,6 @@ class World:
                 assert self.hosts[self.node_slot[other]] != mine
         elif isinstance(action.unit, CheckUnit):
             assert action.unit.key in self._owed(action.node)
-            assert action.unit.target not in self.stopped
         else:
             assert not self._owed(action.node)
             assert action.unit.target not in self.stopped
@@ -498,3 +497,14 @@ def test_a_check_that_cannot_be_made_is_given_up_and_the_samples_go_on() -> None
     assert attempt == RETRIES["client"] + 1
     assert runs(actions) == ["a-e0"]
     assert [action.key for action in actions if isinstance(action, GiveUp)] == ["a-canary-0"]
+
+
+def test_after_a_stop_the_engines_that_are_up_make_their_other_checks_and_no_engine_starts_for_samples() -> None:
+    units = [check("a", "prompt"), check("a", "canary"), block("a", 0)]
+    dispatcher = Dispatcher(units, {0: ("a",), 1: ("a",)})
+    assert runs(started(dispatcher, {"n0": "a"})) == ["a-prompt-0"]
+    assert dispatcher.handle(UnitDone("n0", "a-prompt-0", 1, "no generation prompt"))[0] == RunUnit("n0", units[1], 1)
+    assert dispatcher.handle(NodeJoined("n1", 1, frozenset(["h1"]))) == []
+    actions = dispatcher.handle(UnitDone("n0", "a-canary-0", 1, "canaries"))
+    assert [type(action) for action in actions] == [GiveUp, StopEngine]
+    assert isinstance(actions[0], GiveUp) and actions[0].failure.message == "no generation prompt"
