@@ -1,4 +1,4 @@
-"""Ask samples through the chat route, with the SDK that users speak.
+"""Ask samples through the chat route (or as bare text), with the SDK that users speak.
 
 Content is never retried: an empty, wrong or cut reply is the measurement. Faults of transport are retried, counted and
 bounded; a request that the server refuses for good (4xx) ends at once. Every sample ends as a record.
@@ -16,10 +16,11 @@ from typing import Literal, cast
 from urllib.parse import urlsplit
 
 import openai
+from openai.types import Completion, CompletionChoice
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from raybench.client.job import ChatJob, SampleLine
-from raybench.records import Message, SampleRecord, SampleSpec, prompt_hash
+from raybench.records import Message, SampleRecord, SampleSpec, bare_text, prompt_hash
 
 Emit = Callable[[SampleLine], None]
 Status = Literal["ok", "http_error", "timeout", "cut"]
@@ -87,12 +88,35 @@ async def _sample(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec, fi
     )  # fmt: skip
 
 
-async def _send(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -> ChatCompletion:
+async def _send(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -> ChatCompletion | Completion:
+    if job.route == "completions":
+        return await _send_text(client, job, spec)
     sampling = job.sampling
     turns = [{"role": turn.role, "content": turn.content} for turn in spec.messages]
     return await client.chat.completions.create(
         model=job.model,
         messages=cast(list[ChatCompletionMessageParam], turns),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        max_tokens=sampling.max_tokens,
+        seed=spec.seed,
+        stream=False,
+        extra_headers={EVAL_HEADER: job.eval},
+        extra_body={
+            "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
+            "repetition_penalty": sampling.repetition_penalty,
+        },
+    )
+
+
+async def _send_text(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -> Completion:
+    sampling = job.sampling
+    return await client.completions.create(
+        model=job.model,
+        prompt=bare_text(spec.messages),
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         presence_penalty=sampling.presence_penalty,
@@ -128,18 +152,19 @@ async def _attempt(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -
         return _Try("http_error", error=f"unreadable answer: {error}")
 
 
-def _read(completion: ChatCompletion) -> _Try:
+def _read(completion: ChatCompletion | Completion) -> _Try:
     """The SDK checks no types: a field may be missing, or the whole answer a text."""
     choices = getattr(completion, "choices", None)
     if not choices:
         return _Try("http_error", error=f"an answer without choices: {str(completion)[:200]!r}")
+    choice = choices[0]
     usage = completion.usage
     details = None if usage is None else usage.prompt_tokens_details
     return _Try(
         # An aborted request (SGLang's own word) is a fault of the engine, whatever text came with it.
-        "http_error" if choices[0].finish_reason == "abort" else "ok",
-        reply=_storable(choices[0].message.content),
-        finish_reason=choices[0].finish_reason,
+        "http_error" if choice.finish_reason == "abort" else "ok",
+        reply=_storable(choice.text if isinstance(choice, CompletionChoice) else choice.message.content),
+        finish_reason=choice.finish_reason,
         prompt_tokens=None if usage is None else usage.prompt_tokens,
         output_tokens=None if usage is None else usage.completion_tokens,
         cached_tokens=None if details is None else details.cached_tokens,

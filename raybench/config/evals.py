@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from raybench.config.names import Name
 from raybench.config.reference import MeasuredReference
-from raybench.records import Record, Sampling
+from raybench.records import Record, Route, Sampling
 
 
 class Preset(Record):
@@ -76,6 +76,8 @@ class EvalConfig(Record):
     """Times that every question is asked. Default with a preset: what the eval recommends."""
     greedy_repeats: bool = False
     """True: repeats at temperature 0 are wanted, to measure the noise of batching."""
+    route: Route = "chat"
+    """`chat` = through the chat template, `completions` = the bare text, for models without a chat format."""
     limit: int | None = Field(default=None, ge=1)
     """First questions only; None = all."""
     baseline: float | None = Field(default=None, ge=0, le=1)

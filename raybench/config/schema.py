@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, ValidationError, field_validator, model_v
 
 from raybench.config.evals import EvalConfig
 from raybench.config.names import Name
+from raybench.config.preflight import PreflightConfig
 from raybench.config.publish import PublishConfig
 from raybench.records import Record, WarmUp
 
@@ -227,6 +228,8 @@ class RunConfig(Record):
     """Performance sweeps."""
     evals: tuple[EvalConfig, ...] = ()
     """Accuracy evaluations."""
+    preflight: PreflightConfig = PreflightConfig()
+    """Checks before the evaluations."""
     publish: PublishConfig = PublishConfig()
     """Sinks."""
 

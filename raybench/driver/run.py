@@ -31,7 +31,7 @@ from raybench.plan.demands import assign, demands, num_cpu_slots
 from raybench.plan.dispatch import Dispatcher
 from raybench.plan.events import Drain, NodeLost, RunUnit, SampleDone, UnitDone, UnitFailed
 from raybench.plan.keys import plan_digest
-from raybench.records import EvalUnit, Failure, LedgerRecord, PerfMeasurement, Plan, prompt_hash
+from raybench.records import CheckUnit, EvalUnit, Failure, LedgerRecord, PerfMeasurement, Plan, prompt_hash
 
 DRAIN_LIMIT_S = 20.0
 """Time that running units and starting engines have after a signal; then they are left to the end of their actors."""
@@ -71,7 +71,8 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
     """
     journal, view = _open(order)
     try:
-        missing = [unit for unit in order.plan.units if view is None or unit.key not in view.done]
+        work = [unit for unit in order.plan.units if not isinstance(unit, CheckUnit)]
+        missing = [unit for unit in work if view is None or unit.key not in view.done]
         if not missing and not order.hold:
             say("everything in the plan is done already")
             return Outcome(None)
@@ -95,8 +96,7 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
                 done=view.done if view else (), done_samples=view.samples if view else (),
                 attempts=view.attempts if view else {},
             )  # fmt: skip
-            num_done = len(order.plan.units) - len(missing)
-            with screen_of(len(order.plan.units), num_done) as screen:
+            with screen_of(len(work), len(work) - len(missing)) as screen:
                 return asyncio.run(_Loop(dispatcher, fleet, journal, screen, order.hold).run(len(slots)))
         finally:
             disconnect()
@@ -123,7 +123,7 @@ def _open(order: Order) -> tuple[Journal | None, RunView | None]:
 def _same_plan(view: RunView, order: Order) -> None:
     if view.plan is None or view.plan.digest == plan_digest(order.plan):
         return
-    old, new = set(view.units), {unit.key for unit in order.plan.units}
+    old, new = set(view.units), {unit.key for unit in order.plan.units if not isinstance(unit, CheckUnit)}
     changes = _differences(view.config.model_dump(mode="json"), order.config.model_dump(mode="json"))
     shown = [f"  {change}" for change in changes[:SHOWN_CHANGES]]
     if len(changes) > SHOWN_CHANGES:
@@ -187,7 +187,7 @@ def _answer_key(plan: Plan) -> Mapping[str, str]:
     return {
         prompt_hash(sample.messages): sample.gold
         for unit in plan.units
-        if isinstance(unit, EvalUnit)
+        if isinstance(unit, EvalUnit | CheckUnit)
         for sample in unit.samples
     }
 

@@ -8,14 +8,15 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import raybench
 from raybench import process
-from raybench.engine.base import Launch, Progress
+from raybench.engine.base import Launch, Progress, RenderedPrompt
 from raybench.engine.simulated_server import CONTEXT_TOKENS, ServerConfig
 from raybench.errors import EngineStartError
-from raybench.records import EngineFacts, MemoryUsage, StartUpPhase
+from raybench.records import EngineFacts, MemoryUsage, Message, StartUpPhase
 
 POLL_S = 0.02
 LOG_TAIL_BYTES = 4000
@@ -140,6 +141,11 @@ class SimulatedEngine:
             return False
         finally:
             connection.close()
+
+    def render(self, conversations: Sequence[Sequence[Message]]) -> tuple[RenderedPrompt, ...] | None:
+        """Always None: it has no tokenizer."""
+        del conversations
+        return None
 
     def death(self) -> str | None:
         """How the process ended, with the tail of its log; None while it lives or after `stop`."""

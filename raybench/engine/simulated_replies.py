@@ -12,6 +12,8 @@ from raybench.evals.options import LETTERS
 DEFAULT_ACCURACY = 0.5
 DEFAULT_REPLY_TOKENS = 64
 _DEFAULT_LETTERS = "ABCD"
+CANARY = "canary"
+CANARY_TOKENS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Reply:
 
 def reply_to(request: ChatRequest, gold: str | None, model: SimulatedConfig) -> Reply:
     """The reply to a request, the same each time. Without a gold answer it says that it does not know."""
+    if request.eval == CANARY:
+        return _canary(request, gold, model)
     draw = (request.target, request.prompt_sha256, request.seed)
     tokens = _num_tokens(request, model, share("length", *draw))
     cut = share("cut", *draw) < model.faults.truncate_fraction
@@ -60,6 +64,16 @@ def reply_to(request: ChatRequest, gold: str | None, model: SimulatedConfig) -> 
         letters = evaluation.letters if evaluation is not None and evaluation.letters else _DEFAULT_LETTERS
         answer = _in_form(_wrong(gold, share("wrong", *draw), letters))
     return Reply(f"{_work(tokens - len(answer.split()))}\n{answer}", "stop", tokens)
+
+
+def _canary(request: ChatRequest, gold: str | None, model: SimulatedConfig) -> Reply:
+    """A canary is a short task: the faults of long replies leave it alone, and it is right unless told otherwise."""
+    right = share("right", request.target, request.prompt_sha256) < by_name(model.accuracy, CANARY, 1.0)
+    answer = "I do not know." if gold is None else _in_form(gold if right else _wrong(gold, 0.5))
+    text = f"{_work(CANARY_TOKENS - len(answer.split()))}\n{answer}"
+    if request.max_tokens < CANARY_TOKENS:
+        return Reply(_work(request.max_tokens), "length", request.max_tokens)
+    return Reply(text, "stop", CANARY_TOKENS)
 
 
 def by_name(table: Mapping[str, float], name: str, default: float) -> float:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from raybench.records import EvalUnit, Failure, PerfUnit
+from raybench.records import CheckUnit, EvalUnit, Failure, PerfUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ class UnitDone:
     node: str
     key: str
     attempt: int
+    stop: str | None = None
+    """A check's reason why no eval of its target may start any more; None for everything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class RunUnit:
     """Run a unit; the answer is UnitDone or UnitFailed, with SampleDone between."""
 
     node: str
-    unit: PerfUnit | EvalUnit
+    unit: PerfUnit | EvalUnit | CheckUnit
     """An eval unit holds only the samples that are still missing."""
     attempt: int
 

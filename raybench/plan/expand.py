@@ -9,18 +9,21 @@ from raybench.config.schema import OneBatchSweep, RunConfig, TargetConfig
 from raybench.evals import eval_of
 from raybench.evals.base import Rows
 from raybench.evals.specs import sample_specs
+from raybench.plan.checks import check_units
 from raybench.plan.keys import eval_key, order_seed, perf_key, prompt_seed, target_identity
-from raybench.records import EvalUnit, OneBatchLoad, PerfUnit, Plan
+from raybench.records import CheckUnit, EvalUnit, OneBatchLoad, PerfUnit, Plan
 
 
 def expand(config: RunConfig, rows: Mapping[str, Rows]) -> Plan:
     """All units of all targets; `rows` by the eval's name in the configuration. Raises ConfigError, RowsError."""
-    units: list[PerfUnit | EvalUnit] = []
+    units: list[PerfUnit | EvalUnit | CheckUnit] = []
     for target in config.targets:
         identity = target_identity(config, target)
         for sweep in config.perf:
             units.extend(_perf_units(config, target, sweep, identity))
-        units.extend(_eval_units(config, target, rows, identity))
+        blocks = _eval_units(config, target, rows, identity)
+        units.extend(check_units(config, target, identity, blocks))
+        units.extend(blocks)
     return Plan(units=tuple(units))
 
 
@@ -60,6 +63,7 @@ def _eval_units(
                 EvalUnit(
                     key=eval_key(target.name, part), target=target.name, eval=settings.name, block=block, samples=part,
                     sampling=settings.sampling, concurrency=settings.concurrency, timeout_s=settings.timeout_s,
+                    route=settings.route,
                 )
             )  # fmt: skip
     return units

@@ -3,6 +3,7 @@
 from raybench.report import numbers, tables
 from raybench.report.accuracy_page import accuracy_blocks, differences
 from raybench.report.model import Comparison, PerfRow, Report
+from raybench.report.preflight_page import preflight_section
 from raybench.report.tables import markdown_table
 from raybench.report.words import groups, in_short, missing_sentence, run_command, verdict_sentence
 
@@ -20,6 +21,7 @@ def render(report: Report) -> str:
         *_performance(report),
         *_comparisons(report),
         *accuracy_blocks(report),
+        *preflight_section(report.preflight, markdown_table),
         *_startup(report),
         *_targets(report),
         *_failures(report),

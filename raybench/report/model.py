@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from raybench.config.schema import FlagValue
-from raybench.records import Finding, MemoryUsage, Record, Sampling, StartUpPhase
+from raybench.records import Check, Finding, MemoryUsage, Record, Route, Sampling, StartUpPhase
 from raybench.stats.accuracy import AccuracyScore
 from raybench.stats.compare import AccuracyComparison, Ratio
 from raybench.validity.timed import TimedConfiguration
@@ -366,6 +366,31 @@ class StartUpRow(Record):
     """Phases with their durations."""
 
 
+class PreflightRow(Record):
+    """One check of one node before its first scored sample."""
+
+    target: str
+    """Name of the target."""
+    node: str
+    """Short name of the node."""
+    start: str
+    """Id of the physical engine start that was checked."""
+    check: Check
+    """Which check."""
+    route: Route
+    """Route that was checked."""
+    result: Literal["ok", "warn", "stop"]
+    """What it came to."""
+    words: str
+    """What was seen."""
+    evidence: dict[str, float] = {}
+    """Numbers that decided."""
+    num_requests: int = 0
+    """Requests that made the engine generate."""
+    duration_s: float
+    """Wall time in real seconds."""
+
+
 class Session(Record):
     """One session on the run folder."""
 
@@ -435,6 +460,8 @@ class Report(Record):
     """Targets against the first one, then targets against published rows."""
     evals: tuple[EvalRow, ...]
     """Evals: by eval and target."""
+    preflight: tuple[PreflightRow, ...] = ()
+    """Checks before the evals: by target, node and check; empty where none were made."""
     startup: tuple[StartUpRow, ...]
     """Engine starts in order."""
     provenance: Provenance

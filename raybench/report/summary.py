@@ -10,10 +10,12 @@ from raybench.records import EngineFacts, EvalUnit, Finding, GpuFacts, PerfUnit
 from raybench.report.compare import comparisons
 from raybench.report.model import FailureRow, Provenance, Report, Session, StartUpRow, TargetRow
 from raybench.report.points import perf_rows
+from raybench.report.preflight_page import preflight_rows
 from raybench.report.scores import eval_rows
 from raybench.validity.accuracy import accuracy_findings
 from raybench.validity.engine import KERNEL_ARGS, engine_findings, simulated_targets, used_engines
 from raybench.validity.perf import perf_findings
+from raybench.validity.preflight import preflight_findings
 from raybench.validity.verdict import verdict
 
 _SEVERITIES = ("red", "warn", "info")
@@ -22,7 +24,13 @@ _SEVERITIES = ("red", "warn", "info")
 def make_report(view: RunView, more_findings: Iterable[Finding] = ()) -> Report:
     """The report of a view. `more_findings` are those that need the disk (`raybench.report.write`)."""
     provenance = _provenance(view)
-    found = [*more_findings, *engine_findings(view), *perf_findings(view), *accuracy_findings(view)]
+    found = [
+        *more_findings,
+        *engine_findings(view),
+        *perf_findings(view),
+        *preflight_findings(view),
+        *accuracy_findings(view),
+    ]
     found.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
     perf, evals = perf_rows(view, found), eval_rows(view, found)
     return Report(
@@ -32,6 +40,7 @@ def make_report(view: RunView, more_findings: Iterable[Finding] = ()) -> Report:
         perf=perf,
         comparisons=comparisons(view, perf, evals),
         evals=evals,
+        preflight=preflight_rows(view),
         startup=tuple(_startup(facts) for facts in view.engines.values()),
         provenance=provenance,
     )

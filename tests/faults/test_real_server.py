@@ -21,6 +21,7 @@ from cli_runs import (
     num_prompts,
     of_kind,
     records,
+    results,
     survivors,
 )
 from simulated_engines import request
@@ -105,7 +106,7 @@ def prompts_served(url: str) -> int:
 def test_one_command_measures_a_real_server_through_ray(held: CliRun, url: str) -> None:
     found = held.records()
     assert_each_attempt_ended_once(found)
-    done = of_kind(found, "unit_done")
+    done = results(found)
     assert len(done) == 2 * 2 + 4
     for record in done:
         if record["body"]["kind"] == "perf":
@@ -282,7 +283,7 @@ def test_a_killed_driver_repeats_nothing_by_the_real_servers_own_count(url: str,
     found = records(out)
     assert prompts_served(url) - served == num_prompts(found[len(before) :])
     assert_each_attempt_ended_once(found)
-    assert len({record["key"] for record in of_kind(found, "unit_done")}) == len(of_kind(found, "unit_done")) == 8
+    assert len({record["key"] for record in results(found)}) == len(results(found)) == 8
 
 
 def test_the_held_server_is_let_go_and_the_report_says_what_it_scored(held: CliRun) -> None:
@@ -329,7 +330,7 @@ def test_a_real_server_dies_in_parts_with_its_worker_and_while_it_starts(tmp_pat
     assert "stopped by the user" in output
     assert "Traceback" not in output
     assert_each_attempt_ended_once(records(out))
-    for record in of_kind(records(out), "unit_done"):
+    for record in results(records(out)):
         assert record["body"]["measured"]["num_ok"] == 4
 
 
