@@ -69,7 +69,7 @@ def reply_to(request: ChatRequest, gold: str | None, model: SimulatedConfig) -> 
 def _canary(request: ChatRequest, gold: str | None, model: SimulatedConfig) -> Reply:
     """A canary is a short task: the faults of long replies leave it alone, and it is right unless told otherwise."""
     right = share("right", request.target, request.prompt_sha256) < by_name(model.accuracy, CANARY, 1.0)
-    answer = "I do not know." if gold is None else _in_form(gold if right else _wrong(gold, 0.5))
+    answer = "I do not know." if gold is None else _in_form(gold if right else _wrong(gold, 0.5, _DEFAULT_LETTERS))
     text = f"{_work(CANARY_TOKENS - len(answer.split()))}\n{answer}"
     if request.max_tokens < CANARY_TOKENS:
         return Reply(_work(request.max_tokens), "length", request.max_tokens)

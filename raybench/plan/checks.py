@@ -47,7 +47,8 @@ def _once(config: RunConfig, target: TargetConfig, blocks: Sequence[EvalUnit]) -
     budgets = tuple(_budget(settings) for settings in config.evals)
     first = config.evals[0].route
     yield unit("limits", first).model_copy(update={"samples": longest, "budgets": budgets})
-    for route in dict.fromkeys(settings.route for settings in config.evals):
+    routes: dict[Route, None] = dict.fromkeys(settings.route for settings in config.evals)
+    for route in routes:
         evals = [eval_of(settings) for settings in config.evals if settings.route == route]
         asked = canary_questions(evals, config.seed)
         samples = tuple(_sample(question, config.seed) for _, question in asked)
