@@ -27,7 +27,7 @@ EXIT_BY_CAUSE: dict[Cause, int | None] = {
 def infrastructure_exit(view: RunView) -> int | None:
     """Exit code of the first unit that was given up and is still missing; None when there is none."""
     for failed in view.failed:
-        if failed.failure.given_up and failed.key not in view.done:
+        if failed.failure.given_up and failed.key not in view.done and failed.key not in view.dropped:
             return EXIT_BY_CAUSE[failed.failure.cause]
     return None
 

@@ -1,11 +1,12 @@
 """Who does what next: a pure state machine, events in, actions out.
 
 Invariant, after every event:
-1. Every unit is in exactly one state: pending, running on exactly one node, done, or given up; done is for ever.
+1. Every unit is in exactly one state: pending, running on exactly one node, done, dropped, or given up; done and
+   dropped are for ever.
 2. While a perf unit runs, no other unit runs and no engine starts on any of its hosts.
 3. A unit runs only on a node whose engine is ready for its target, and a perf unit only on the launch that it asks for.
 4. All perf units of one (target, sweep, repeat, launch) that run while their node lives run on that node, in order.
-5. When nothing is under way, everything is done or given up, or the dispatcher is draining.
+5. When nothing is under way, everything is done, dropped or given up, or the dispatcher is draining.
 
 The dispatcher knows no clock, no Ray and no ledger. The driver turns completions into events and actions into calls.
 """
@@ -32,6 +33,7 @@ from raybench.plan.events import (
     StopEngine,
     UnitDone,
     UnitFailed,
+    UnitsDropped,
 )
 from raybench.records import EvalUnit, Failure, PerfUnit
 
@@ -79,9 +81,11 @@ class _Node:
 class _Unit:
     unit: PerfUnit | EvalUnit
     state: str = "pending"
-    """pending, running, done or given_up."""
+    """pending, running, done, dropped or given_up."""
     attempt: int = 0
     failures: dict[str, int] = field(default_factory=dict[str, int])
+    needed: bool = True
+    """False: a rule dropped it while it ran, so that it may end but is not tried again."""
 
 
 class Dispatcher:
@@ -150,7 +154,7 @@ class Dispatcher:
 
     def counts(self) -> dict[str, int]:
         """Units by state."""
-        result = {"pending": 0, "running": 0, "done": 0, "given_up": 0}
+        result = {"pending": 0, "running": 0, "done": 0, "dropped": 0, "given_up": 0}
         for unit in self._units.values():
             result[unit.state] += 1
         return result
@@ -170,6 +174,8 @@ class Dispatcher:
             case SampleDone():
                 self._samples.add(event.key)
                 return actions
+            case UnitsDropped():
+                self._drop(event.keys)
             case Drain():
                 self._draining = True
             case _:
@@ -243,10 +249,17 @@ class Dispatcher:
             node.engine.phase = "stopping"
             actions.append(StopEngine(event.node, event.failure.cause))
 
+    def _drop(self, keys: frozenset[str]) -> None:
+        for key in keys & self._units.keys():
+            unit = self._units[key]
+            unit.needed = False
+            if unit.state == "pending":
+                unit.state = "dropped"
+
     def _charge(self, key: str, failure: Failure, attempt: int, actions: list[Action]) -> None:
         unit = self._units[key]
-        unit.state = "pending"
-        if failure.cause == "stopped":
+        unit.state = "pending" if unit.needed else "dropped"
+        if failure.cause == "stopped" or not unit.needed:
             return
         unit.failures[failure.cause] = unit.failures.get(failure.cause, 0) + 1
         if unit.failures[failure.cause] > RETRIES[failure.cause]:

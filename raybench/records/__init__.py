@@ -20,6 +20,7 @@ from raybench.records.measurements import (
     PerfMeasurement,
     RequestRow,
     SampleRecord,
+    Sign,
 )
 from raybench.records.units import (
     EvalUnit,
@@ -64,6 +65,7 @@ __all__ = [
     "SampleSpec",
     "Sampling",
     "Severity",
+    "Sign",
     "StartUpPhase",
     "Unit",
     "WarmUp",
