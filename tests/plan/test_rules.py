@@ -103,7 +103,7 @@ def _run(watch: Watch, plan: Plan, changes: Mapping[str, object]) -> tuple[list[
 
 
 def test_every_question_is_asked_once_before_any_is_asked_again() -> None:
-    builder, plan = _plan(repeats=3)
+    _, plan = _plan(repeats=3)
     repeats = [spec.repeat for unit in _blocks(plan) for spec in unit.samples]
     assert repeats == sorted(repeats) and len(repeats) == 192
 
