@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import openai
 from openai.types import Completion, CompletionChoice
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+from openai.types.chat.chat_completion import Choice
 
 from raybench.client.job import ChatJob, SampleLine
 from raybench.records import Message, SampleRecord, SampleSpec, bare_text, prompt_hash
@@ -45,6 +46,8 @@ class _Try:
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    matched_stop: int | str | None = None
+    reasoning_chars: int | None = None
     error: str | None = None
     retry: bool = False
 
@@ -84,6 +87,7 @@ async def _sample(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec, fi
         prompt_tokens=attempt.prompt_tokens, output_tokens=attempt.output_tokens, cached_tokens=attempt.cached_tokens,
         prompt_sha256=prompt_hash(spec.messages), gold=spec.gold, letter_order=spec.letter_order, seed=spec.seed,
         sent_unix_s=sent_unix_s, duration_s=duration_s, num_transport_retries=num_retries,
+        matched_stop=attempt.matched_stop, reasoning_chars=attempt.reasoning_chars,
         error=_redacted(attempt.error, job.api_key, spec.messages),
     )  # fmt: skip
 
@@ -168,6 +172,8 @@ def _read(completion: ChatCompletion | Completion) -> _Try:
         prompt_tokens=None if usage is None else usage.prompt_tokens,
         output_tokens=None if usage is None else usage.completion_tokens,
         cached_tokens=None if details is None else details.cached_tokens,
+        matched_stop=_matched_stop(choices[0]),
+        reasoning_chars=_reasoning_chars(choices[0]),
     )
 
 
@@ -175,6 +181,20 @@ def _storable(text: str | None) -> str | None:
     """The text with U+FFFD for halves of a character (`"\\ud800"` is valid JSON): no record could hold them, and one
     such reply would end the whole block."""
     return None if text is None else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _matched_stop(choice: Choice) -> int | str | None:
+    """SGLang's own field; other servers have none."""
+    found = (choice.model_extra or {}).get("matched_stop")
+    if isinstance(found, str):
+        return _storable(found)
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def _reasoning_chars(choice: Choice) -> int | None:
+    """Length of what a reasoning parser took out of the reply."""
+    found = (choice.message.model_extra or {}).get("reasoning_content")
+    return len(found) if isinstance(found, str) and found else None
 
 
 def _no_proxy_to(url: str) -> None:

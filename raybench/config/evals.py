@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from raybench.config.names import Name
 from raybench.config.reference import MeasuredReference
+from raybench.config.stopping import AdaptiveRepeats, StopRules
 from raybench.records import Record, Route, Sampling
 
 
@@ -96,6 +97,21 @@ class EvalConfig(Record):
     """Samples in one unit."""
     timeout_s: float = Field(default=3600, gt=0)
     """Limit of one request in seconds."""
+
+    stop_rules: StopRules = StopRules()
+    """When it ends early because its score could not be used."""
+    adaptive: AdaptiveRepeats | None = None
+    """Repeats in stages, the later ones only while the gate is undecided; None = all repeats."""
+
+    @model_validator(mode="after")
+    def _adaptive_plan(self) -> "EvalConfig":
+        if self.adaptive is None:
+            return self
+        if self.gated_by == "none":
+            raise ValueError("adaptive needs a gate (a reference, or gate: published): its stages end when it decides")
+        if self.adaptive.stages[-1] != self.repeats:
+            raise ValueError(f"adaptive.stages must end at repeats ({self.repeats})")
+        return self
 
     @model_validator(mode="after")
     def _greedy_once(self) -> "EvalConfig":

@@ -31,7 +31,8 @@ def infrastructure_exit(view: RunView) -> int | None:
     Checks bring no results: one that could not be made is a finding.
     """
     for failed in view.failed:
-        if failed.failure.given_up and failed.key not in view.done and failed.key not in view.planned_checks:
+        settled = failed.key in view.done or failed.key in view.planned_checks or failed.key in view.dropped
+        if failed.failure.given_up and not settled:
             code = EXIT_BY_CAUSE[failed.failure.cause]
             if code is not None:
                 return code

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import raybench
 from raybench import process
+from raybench.config.schema import FaultConfig, SimulatedConfig
 from raybench.engine.base import Launch, Progress, RenderedPrompt
 from raybench.engine.simulated_server import CONTEXT_TOKENS, ServerConfig
 from raybench.errors import EngineStartError
@@ -27,6 +28,14 @@ VOCAB_TOKENS = 151_936
 def declared_host(start: str) -> str:
     """Host of a simulated engine: the node's part of its start id (`n0` of `n0.2`), so that a restart stays on it."""
     return f"simulated:{start.split('.', maxsplit=1)[0]}"
+
+
+def faulty_here(model: SimulatedConfig, start: str) -> SimulatedConfig:
+    """The model without its faults on a node that is not to play them."""
+    nodes = model.faults.on_nodes
+    if not nodes or start.split(".", maxsplit=1)[0] in nodes:
+        return model
+    return model.model_copy(update={"faults": FaultConfig()})
 
 
 class SimulatedEngine:
@@ -95,8 +104,8 @@ class SimulatedEngine:
             listener.listen(1024)
             self._port = listener.getsockname()[1]
             config = ServerConfig(
-                model=model, target=launch.target, served_name=self.served_name, answer_key=launch.answer_key,
-                listen_fd=listener.fileno(), lifetime_fd=read_fd,
+                model=faulty_here(model, launch.start), target=launch.target, served_name=self.served_name,
+                answer_key=launch.answer_key, listen_fd=listener.fileno(), lifetime_fd=read_fd,
             )  # fmt: skip
             config_file = launch.folder / "simulated.json"
             config_file.write_text(config.model_dump_json())

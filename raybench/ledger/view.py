@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from raybench.config.schema import RunConfig
 from raybench.errors import LedgerError
-from raybench.ledger.bodies import Decision, PlanBody, RunBody
+from raybench.ledger.bodies import STOP_EVAL, STOP_REPEATS, Decision, PlanBody, RunBody
 from raybench.records import (
     CheckMeasurement,
     CheckUnit,
@@ -119,16 +119,28 @@ class RunView:
         units = () if self.plan is None else self.plan.plan.units
         return {unit.key: unit for unit in units if isinstance(unit, CheckUnit)}
 
+    @property
+    def dropped(self) -> dict[str, Decision]:
+        """Planned units that a rule of the plan decided not to run, with the decision; not those that ran already."""
+        return {key: rule for rule in self.decisions for key in rule.dropped if key not in self.done}
+
+    def ruling(self, target: str, name: str) -> Decision | None:
+        """What a rule of the plan decided about an eval on a target; None = nothing."""
+        whats = (STOP_EVAL, STOP_REPEATS)
+        return next((d for d in self.decisions if d.what in whats and (d.target, d.eval) == (target, name)), None)
+
     def missing_units(self) -> tuple[str, ...]:
-        """Keys of planned units without a result, in plan order."""
-        return tuple(key for key in self.units if key not in self.done)
+        """Keys of planned units without a result that no rule dropped, in plan order."""
+        settled = self.done.keys() | self.dropped.keys()
+        return tuple(key for key in self.units if key not in settled)
 
     def missing_samples(self) -> tuple[str, ...]:
-        """Keys of planned samples without a record, in plan order."""
+        """Keys of planned samples without a record that no rule dropped, in plan order."""
+        dropped = self.dropped
         return tuple(
             sample.key
             for unit in self.units.values()
-            if isinstance(unit, EvalUnit)
+            if isinstance(unit, EvalUnit) and unit.key not in dropped
             for sample in unit.samples
             if sample.key not in self.samples
         )

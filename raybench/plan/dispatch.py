@@ -1,7 +1,8 @@
 """Who does what next: a pure state machine, events in, actions out.
 
 Invariant, after every event:
-1. Every unit is in exactly one state: pending, running on exactly one node, done, or given up; done is for ever.
+1. Every unit is in exactly one state: pending, running on exactly one node, done, dropped, or given up; done and
+   dropped are for ever.
 2. While a perf unit runs, no other unit runs and no engine starts on any of its hosts.
 3. A unit runs only on a node whose engine is ready for its target, and a perf unit only on the launch that it asks for.
 4. All perf units of one (target, sweep, repeat, launch) that run while their node lives run on that node, in order.
@@ -10,7 +11,7 @@ Invariant, after every event:
    run where samples are pending, after the perf units, and are no work of their own: nothing waits for one.
 6. Once a check has said stop, no block of its target starts. Engines that are up make their other checks, so that every
    fault is told at once; then the pending blocks are given up. Perf units go on.
-7. When nothing is under way, everything is done or given up, or the dispatcher is draining.
+7. When nothing is under way, everything is done, dropped or given up, or the dispatcher is draining.
 
 The dispatcher knows no clock, no Ray and no ledger. The driver turns completions into events and actions into calls.
 """
@@ -36,6 +37,7 @@ from raybench.plan.events import (
     StopEngine,
     UnitDone,
     UnitFailed,
+    UnitsDropped,
 )
 from raybench.plan.preflight import Preflight
 from raybench.plan.states import ENGINE_START_TRIES, REPLACEMENTS, RETRIES, EngineState, NodeState, UnitState
@@ -114,7 +116,7 @@ class Dispatcher:
 
     def counts(self) -> dict[str, int]:
         """Units by state; checks are not counted."""
-        result = {"pending": 0, "running": 0, "done": 0, "given_up": 0}
+        result = {"pending": 0, "running": 0, "done": 0, "dropped": 0, "given_up": 0}
         for unit in self._units.values():
             result[unit.state] += 1
         return result
@@ -134,6 +136,8 @@ class Dispatcher:
             case SampleDone():
                 self._samples.add(event.key)
                 return actions
+            case UnitsDropped():
+                self._drop(event.keys)
             case Drain():
                 self._draining = True
             case _:
@@ -214,10 +218,17 @@ class Dispatcher:
             node.engine.phase = "stopping"
             actions.append(StopEngine(event.node, event.failure.cause))
 
+    def _drop(self, keys: frozenset[str]) -> None:
+        for key in keys & self._units.keys():
+            unit = self._units[key]
+            unit.needed = False
+            if unit.state == "pending":
+                unit.state = "dropped"
+
     def _charge(self, key: str, failure: Failure, attempt: int, actions: list[Action]) -> None:
         unit = self._state(key)
-        unit.state = "pending"
-        if failure.cause == "stopped":
+        unit.state = "pending" if unit.needed else "dropped"
+        if failure.cause == "stopped" or not unit.needed:
             return
         unit.failures[failure.cause] = unit.failures.get(failure.cause, 0) + 1
         if unit.failures[failure.cause] > RETRIES[failure.cause]:

@@ -93,6 +93,13 @@ class Drain:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class UnitsDropped:
+    """A rule of the plan decided that these units are not needed; those that run may end."""
+
+    keys: frozenset[str]
+
+
 Event = (
     NodeJoined
     | NodeLost
@@ -103,6 +110,7 @@ Event = (
     | SampleDone
     | UnitDone
     | UnitFailed
+    | UnitsDropped
     | Drain
 )
 

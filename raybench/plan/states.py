@@ -55,6 +55,8 @@ class UnitState:
 
     unit: PerfUnit | EvalUnit | CheckUnit
     state: str = "pending"
-    """pending, running, done or given_up."""
+    """pending, running, done, dropped or given_up."""
     attempt: int = 0
     failures: dict[str, int] = field(default_factory=dict[str, int])
+    needed: bool = True
+    """False: a rule dropped it while it ran, so that it may end but is not tried again."""

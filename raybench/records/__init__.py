@@ -21,6 +21,7 @@ from raybench.records.measurements import (
     PerfMeasurement,
     RequestRow,
     SampleRecord,
+    Sign,
     TeacherForced,
 )
 from raybench.records.units import (
@@ -76,6 +77,7 @@ __all__ = [
     "SampleSpec",
     "Sampling",
     "Severity",
+    "Sign",
     "StartUpPhase",
     "TeacherForced",
     "Unit",

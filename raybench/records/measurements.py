@@ -175,12 +175,20 @@ class SampleRecord(Record):
     """From sending to the end of the reply, in seconds (simulated where scaled)."""
     num_transport_retries: int = 0
     """Transport faults that were retried; content is never retried."""
+    matched_stop: int | str | None = None
+    """What ended the reply, where the server says: a token's id, or a text that was taken for a stop word."""
+    reasoning_chars: int | None = None
+    """Length of the text that the server's reasoning parser took out of the reply; None where it took none."""
     error: str | None = None
     """Error text, redacted; None if all went well."""
 
 
 Outcome = Literal["correct", "incorrect", "unparsed", "truncated", "errored"]
 """What a sample comes to. Derived when a ledger is read and never stored; the five never merge."""
+
+
+Sign = Literal["truncated", "unparsed", "errored", "empty", "looping", "run_on"]
+"""Something about a sample that a rate counts; a sample may bear several. Derived, like the outcome."""
 
 
 class EvalMeasurement(Record):

@@ -135,6 +135,8 @@ class EvalUnit(Record):
     """Name of the eval in the configuration."""
     block: int = Field(ge=0)
     """Number of the block within the eval, from 0."""
+    stage: int = Field(default=0, ge=0)
+    """Stage of an adaptive eval that the samples belong to, from 0; a block never straddles two."""
     samples: tuple[SampleSpec, ...]
     """The samples, in the order in which they are sent."""
     sampling: Sampling
@@ -189,12 +191,14 @@ Unit = Annotated[PerfUnit | EvalUnit | CheckUnit, Field(discriminator="kind")]
 
 
 class RuleSpec(Record):
-    """An adaptive part of the plan: a pure function (rule, ledger) -> next units or stop, named by `kind`."""
+    """An adaptive part of the plan: a pure function (rule, what came back) -> stop or go on, named by `kind`."""
 
     kind: str
     """Name in `raybench.plan.rules.RULES`."""
     target: str
-    """Target that it adds units to."""
+    """Target whose units it decides on."""
+    eval: str | None = None
+    """Eval whose units it decides on."""
     parameters: dict[str, float] = {}
     """Its numbers."""
 

@@ -1,6 +1,6 @@
 """The report as a Markdown page: verdict and findings first, numbers after. Pure."""
 
-from raybench.report import numbers, tables
+from raybench.report import diagnosis_page, numbers, tables
 from raybench.report.accuracy_page import accuracy_blocks, differences
 from raybench.report.model import Comparison, PerfRow, Report
 from raybench.report.preflight_page import preflight_section
@@ -21,6 +21,7 @@ def render(report: Report) -> str:
         *_performance(report),
         *_comparisons(report),
         *accuracy_blocks(report),
+        *_diagnosis(report),
         *preflight_section(report.preflight, markdown_table),
         *_startup(report),
         *_targets(report),
@@ -138,6 +139,14 @@ def _reference(report: Report, comparison: Comparison) -> list[str]:
         f"{comparison.caveat} Ratios are this run / published.",
         markdown_table(tables.reference_table(comparison, report.perf)),
     ]
+
+
+def _diagnosis(report: Report) -> list[str]:
+    paragraphs, curves = diagnosis_page.diagnosis_blocks(report)
+    blocks = ["## Diagnosis", *paragraphs] if paragraphs else []
+    if curves:
+        blocks += ["### Score by limit of the replies", diagnosis_page.CURVE_NOTE, *map(markdown_table, curves)]
+    return blocks
 
 
 def _startup(report: Report) -> list[str]:

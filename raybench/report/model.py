@@ -12,6 +12,8 @@ from raybench.config.schema import FlagValue
 from raybench.records import Check, Finding, MemoryUsage, Record, Route, Sampling, StartUpPhase
 from raybench.stats.accuracy import AccuracyScore
 from raybench.stats.compare import AccuracyComparison, Ratio
+from raybench.validity.counterfactual import Counterfactual
+from raybench.validity.diagnosis import Diagnosis
 from raybench.validity.timed import TimedConfiguration
 from raybench.validity.verdict import Verdict
 
@@ -439,6 +441,10 @@ class Provenance(Record):
     """Planned samples."""
     num_samples_missing: int
     """Samples without a record."""
+    num_units_dropped: int = 0
+    """Planned units that a rule of the plan decided not to run; they are not missing."""
+    num_samples_dropped: int = 0
+    """Planned samples that are not missing because a rule dropped their unit."""
     end: str | None
     """How the last session ended, in the driver's words; None if it never said."""
 
@@ -466,6 +472,10 @@ class Report(Record):
     """Engine starts in order."""
     provenance: Provenance
     """Where it comes from."""
+    diagnoses: tuple[Diagnosis, ...] = ()
+    """A named cause for every sick eval; empty when all are well."""
+    counterfactuals: tuple[Counterfactual, ...] = ()
+    """Scores under smaller limits of the replies, where replies are long enough to tell."""
 
     @property
     def simulated(self) -> bool:

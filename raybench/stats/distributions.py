@@ -46,3 +46,8 @@ def mcnemar_exact_p(num_only_a: int, num_only_b: int) -> float:
 def chi_square_p(statistic: float, num_degrees: int) -> float:
     """Upper tail of the chi-square distribution."""
     return float(special.chdtrc(num_degrees, statistic))
+
+
+def normal_tail(z: float) -> float:
+    """Upper tail of the standard normal distribution."""
+    return float(special.ndtr(-z))

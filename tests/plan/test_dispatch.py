@@ -26,6 +26,7 @@ from raybench.plan.events import (
     StopEngine,
     UnitDone,
     UnitFailed,
+    UnitsDropped,
 )
 from raybench.plan.states import ENGINE_START_TRIES, RETRIES
 from raybench.records import (
@@ -86,6 +87,7 @@ class World:
     node_slot: dict[str, int] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
+    dropped: set[str] = field(default_factory=set)
     samples: list[str] = field(default_factory=list)
     attempts: set[tuple[str, int]] = field(default_factory=set)
     checks: list[CheckUnit] = field(default_factory=list)
@@ -93,6 +95,7 @@ class World:
     """Checks that have ended on the engine that the node has now."""
     stopped: set[str] = field(default_factory=set)
     """Targets of which a check has said stop."""
+    evals: list[str] = field(default_factory=list)
     num_nodes: int = 0
 
     def join(self, slot: int) -> None:
@@ -137,6 +140,7 @@ class World:
         assert (action.unit.key, action.attempt) not in self.attempts
         self.attempts.add((action.unit.key, action.attempt))
         assert action.unit.key not in self.done + self.given_up
+        assert action.unit.key not in self.dropped, "a dropped unit was started"
         assert action.node not in self.running and action.node not in self.starting
         engine = self.engines[action.node]
         assert engine is not None and engine[0] == action.unit.target
@@ -169,6 +173,8 @@ class World:
             choices.append("lose")
         if self.attempts and self.rng.random() < self.fault_share:
             choices.append("late")
+        if self.evals and self.rng.random() < 0.02:
+            choices.append("drop")
         match self.rng.choice(choices):
             case "answer":
                 self._hear(self.inbox.pop(self.rng.randrange(len(self.inbox))))
@@ -176,6 +182,11 @@ class World:
                 self._end(self.rng.choice(sorted(self.running)))
             case "lose":
                 self._hear(NodeLost(self.rng.choice(sorted(self.engines)), "kill -9"))
+            case "drop":
+                # A rule ends an eval, or its later stages: some of its blocks are done, some run, some wait.
+                keys = frozenset(self.rng.sample(self.evals, self.rng.randint(1, len(self.evals))))
+                self.dropped |= keys
+                self._hear(UnitsDropped(keys))
             case "late":
                 key, attempt = self.rng.choice(sorted(self.attempts))
                 current = [n for n, r in self.running.items() if (r.unit.key, r.attempt) == (key, attempt)]
@@ -259,6 +270,7 @@ def play(seed: int, fault_share: float) -> World:
     checks = [check(t, name, place) for t in targets for name in ("prompt", "canary") for place in range(len(slots))]
     checks = checks if rng.random() < 0.7 else []
     world = World(Dispatcher([*checks, *units], slots), slots, hosts, rng, fault_share, checks=checks)
+    world.evals = [unit.key for unit in units if isinstance(unit, EvalUnit)]
     for slot in slots:
         world.join(slot)
     served = {t for ts in slots.values() for t in ts}
@@ -269,10 +281,13 @@ def play(seed: int, fault_share: float) -> World:
         assert steps < 20_000, "the dispatcher never ends"
     assert world.dispatcher.finished
     assert len(world.done) == len(set(world.done))
-    ended = world.done + [key for key in world.given_up if key not in {c.key for c in checks}]
-    assert sorted(ended) == sorted(u.key for u in units)
+    given_up = [key for key in world.given_up if key not in {c.key for c in checks}]
+    ended = {*world.done, *given_up}
+    assert len(world.done) + len(given_up) == len(ended), "a unit ended twice"
+    assert {u.key for u in units} - ended <= world.dropped
+    assert world.dispatcher.counts()["dropped"] == len(units) - len(ended)
     if fault_share == 0:
-        assert sorted(world.done) == sorted(u.key for u in units if u.target in served)
+        assert {u.key for u in units if u.target in served} - world.dropped <= set(world.done)
     return world
 
 
@@ -391,7 +406,7 @@ def test_draining_starts_nothing_and_stops_the_engine_after_the_running_unit() -
     assert not dispatcher.finished
     dispatcher.handle(EngineStopped("n0"))
     assert dispatcher.finished
-    assert dispatcher.counts() == {"pending": 1, "running": 0, "done": 1, "given_up": 0}
+    assert dispatcher.counts() == {"pending": 1, "running": 0, "done": 1, "dropped": 0, "given_up": 0}
 
 
 def test_what_cannot_be_served_any_more_while_draining_stays_missing_and_is_not_given_up() -> None:
@@ -427,7 +442,7 @@ def test_a_node_is_checked_after_its_perf_units_and_before_its_first_sample() ->
     while started_now := runs(actions := dispatcher.handle(UnitDone("n0", order[-1], 1))):
         order += started_now
     assert order == ["a-s-1-0-0", "a-limits-0", "a-canary-0", "a-e0"]
-    assert dispatcher.counts() == {"pending": 0, "running": 0, "done": 2, "given_up": 0}
+    assert dispatcher.counts() == {"pending": 0, "running": 0, "done": 2, "dropped": 0, "given_up": 0}
 
 
 def test_a_node_without_samples_to_answer_is_not_checked() -> None:
@@ -508,3 +523,30 @@ def test_after_a_stop_the_engines_that_are_up_make_their_other_checks_and_no_eng
     actions = dispatcher.handle(UnitDone("n0", "a-canary-0", 1, "canaries"))
     assert [type(action) for action in actions] == [GiveUp, StopEngine]
     assert isinstance(actions[0], GiveUp) and actions[0].failure.message == "no generation prompt"
+
+
+def test_dropped_units_are_not_started_and_a_running_one_may_end() -> None:
+    dispatcher = Dispatcher([block("a", i) for i in range(3)], {0: ("a",)})
+    started(dispatcher, {"n0": "a"})
+    assert dispatcher.handle(UnitsDropped(frozenset(["a-e0", "a-e1", "unknown"]))) == []
+    assert dispatcher.counts() == {"pending": 1, "running": 1, "done": 0, "dropped": 1, "given_up": 0}
+    [run] = dispatcher.handle(UnitDone("n0", "a-e0", 1))
+    assert isinstance(run, RunUnit) and run.unit.key == "a-e2"
+    assert dispatcher.handle(UnitsDropped(frozenset(["a-e2"]))) == []
+    assert dispatcher.handle(UnitDone("n0", "a-e2", 1)) == [StopEngine("n0", "no work left")]
+    assert dispatcher.counts() == {"pending": 0, "running": 0, "done": 2, "dropped": 1, "given_up": 0}
+
+
+def test_a_dropped_unit_that_fails_is_neither_tried_again_nor_given_up() -> None:
+    dispatcher = Dispatcher([block("a", 0)], {0: ("a",)})
+    started(dispatcher, {"n0": "a"})
+    dispatcher.handle(UnitsDropped(frozenset(["a-e0"])))
+    actions = dispatcher.handle(UnitFailed("n0", "a-e0", 1, Failure(cause="client", message="x")))
+    assert actions == [StopEngine("n0", "no work left")]
+    assert dispatcher.counts()["dropped"] == 1
+
+
+def test_what_was_dropped_before_any_node_came_ends_the_run_at_once() -> None:
+    dispatcher = Dispatcher([block("a", 0)], {0: ("a",)})
+    assert dispatcher.handle(UnitsDropped(frozenset(["a-e0"]))) == []
+    assert dispatcher.finished
