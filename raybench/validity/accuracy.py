@@ -50,7 +50,7 @@ class ScoredEval:
     """Their outcomes by (question, repeat)."""
     score: AccuracyScore
     """The score, its intervals and its gate."""
-    lenient_score: float | None = None
+    lenient_score: float | None
     """Score if answers in another form than the requested one counted; None when nothing was answered. Shown beside
     the score, never instead of it."""
     prompts_sha256: str = ""
