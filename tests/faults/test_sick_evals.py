@@ -97,7 +97,9 @@ def test_what_cannot_be_scored_is_stopped_and_gets_no_verdict(
     assert decision["rule"] == STOPPED[target]
     row = _row(report, target)
     assert row["accuracy"]["num_samples"] == 30, "the second half was never asked"
-    assert row["accuracy"]["gate"]["verdict"] == "INVALID"
+    gate = row["accuracy"]["gate"]
+    # Without a single answer there is not even a score to hold against anything.
+    assert (gate is None) if target == "burst" else (gate["verdict"] == "INVALID")
     assert "stopped_by_rule" in row["findings"]
 
 
