@@ -123,6 +123,7 @@ def test_auto_takes_no_notice_of_a_cluster_that_died(tmp_path: Path, monkeypatch
 def test_every_cause_has_its_exit_code() -> None:
     assert EXIT_BY_CAUSE == {
         "engine_start": 22, "engine_died": 23, "timeout": 23, "node_lost": 24, "client": 25, "bug": 1, "stopped": None,
+        "preflight": None,
     }  # fmt: skip
 
 
@@ -135,17 +136,17 @@ def test_a_job_log_gets_plain_timed_lines_and_one_line_a_unit() -> None:
     shown, text = screen()
     with shown:
         shown.line("n0 [joined] " + "x" * 60)
-        shown.counts({"pending": 1, "running": 1, "done": 1, "given_up": 0})
-        shown.counts({"pending": 0, "running": 1, "done": 2, "given_up": 0})
-        shown.counts({"pending": 0, "running": 1, "done": 2, "given_up": 0})
-        shown.counts({"pending": 0, "running": 0, "done": 2, "given_up": 1})
+        shown.counts({"pending": 1, "running": 1, "done": 1, "dropped": 0, "given_up": 0})
+        shown.counts({"pending": 0, "running": 1, "done": 2, "dropped": 0, "given_up": 0})
+        shown.counts({"pending": 0, "running": 1, "done": 2, "dropped": 0, "given_up": 0})
+        shown.counts({"pending": 0, "running": 0, "done": 2, "dropped": 0, "given_up": 1})
     assert text.getvalue().splitlines() == ["00:00 n0 [joined] " + "x" * 60, "00:00 2/3 units done, 1 running"]
 
 
 def test_a_terminal_gets_a_bar_that_goes_away() -> None:
     shown, text = screen(force_terminal=True)
     with shown:
-        shown.counts({"pending": 0, "running": 0, "done": 2, "given_up": 1})
+        shown.counts({"pending": 0, "running": 0, "done": 2, "dropped": 0, "given_up": 1})
     assert "1 given up" in text.getvalue()
     assert "units done" not in text.getvalue()
 

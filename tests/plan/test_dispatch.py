@@ -490,7 +490,7 @@ def test_a_stop_gives_up_the_targets_samples_with_its_reason_and_lets_perf_units
     assert runs(dispatcher.handle(EngineReady("n0"))) == ["a-s-1-0-1"]
     dispatcher.handle(UnitDone("n0", "a-s-1-0-1", 1))
     dispatcher.handle(UnitDone("n1", "b-e0", 1))
-    assert dispatcher.counts() == {"pending": 0, "running": 0, "done": 2, "given_up": 2}
+    assert dispatcher.counts() == {"pending": 0, "running": 0, "done": 2, "dropped": 0, "given_up": 2}
 
 
 def test_a_block_that_comes_back_after_the_stop_is_given_up_too() -> None:

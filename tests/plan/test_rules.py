@@ -127,7 +127,7 @@ def test_a_sick_eval_ends_after_thirty_samples_and_drops_its_units(changes: dict
     [decision], asked = _run(watch, plan, changes)
     assert asked == 30
     assert (decision.what, decision.rule, decision.target, decision.eval) == (STOP_EVAL, rule, "alpha", "sums")
-    assert decision.dropped == tuple(unit.key for unit in plan.units)
+    assert decision.dropped == tuple(unit.key for unit in _blocks(plan))
     assert watch.sample(_answer(_blocks(plan)[3], 6, **changes)) == [], "an eval is ruled upon once"
 
 
@@ -227,7 +227,7 @@ def test_a_resumed_run_takes_rulings_from_the_ledger_and_makes_those_that_were_d
     assert watch_of(builder.settings, plan, view).due() == []
     assert view.ruling("alpha", "sums") == due
     assert (view.missing_units(), view.missing_samples()) == ((), ())
-    assert set(view.dropped) == {unit.key for unit in plan.units}
+    assert set(view.dropped) == {unit.key for unit in _blocks(plan)}
 
 
 def test_a_run_without_samples_has_nothing_due() -> None:
