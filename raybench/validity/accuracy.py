@@ -54,7 +54,7 @@ class ScoredEval:
     """The score, its intervals and its gate. Where the repeats ended early, over those that decided."""
     nodes: dict[tuple[str, int], str]
     """Node that answered, by (question, repeat)."""
-    lenient_score: float | None = None
+    lenient_score: float | None
     """Score if answers in another form than the requested one counted; None when nothing was answered. Shown beside
     the score, never instead of it."""
     prompts_sha256: str = ""

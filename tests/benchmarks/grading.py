@@ -40,7 +40,7 @@ def samples(name: str, num_questions: int, num_repeats: int) -> list[SampleRecor
 def grade(evaluation: Eval, found: list[SampleRecord]) -> float | None:
     """Grade, score with both intervals, and read leniently."""
     graded = outcomes(found, evaluation)
-    figures = score(graded, set(graded), 0.7)
+    figures = score(graded, set(graded))
     lenient_score(found, graded, evaluation)
     return figures.score
 

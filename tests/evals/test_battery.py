@@ -5,7 +5,9 @@ import pytest
 from raybench.evals.answers import last_integer, last_letter, last_math, letter_reader
 from raybench.evals.base import Extraction
 from raybench.evals.battery import INTEGERS, LETTERS, MAX_REFUSED, Case, failures, refusals, self_test
+from raybench.evals.grade import GRADER_VERSION
 from raybench.evals.latex import math_agree
+from raybench.records import content_hash
 
 
 def test_the_battery_is_as_large_as_it_claims() -> None:
@@ -88,3 +90,11 @@ def test_a_grader_that_guesses_fails_and_so_does_one_that_reads_nothing() -> Non
     (line,) = failures("x", _deaf, LETTERS)
     assert line.startswith("the x grader leaves 33 right answers unread: ")
     assert failures("x", _deaf, (Case("Answer: C", "C"),)) == ()
+
+
+def test_readings_are_those_of_the_stored_version() -> None:
+    # When this fails because a grader reads otherwise on purpose: raise GRADER_VERSION, then freeze the new hash.
+    readings: list[str | None] = []
+    for extract, cases in ((last_integer, INTEGERS), (last_letter, LETTERS), (last_math, INTEGERS)):
+        readings += [extract(case.reply, case.finish_reason).value for case in cases]
+    assert (GRADER_VERSION, content_hash(list(readings))) == (2, "84e1ff76de91b28e")
