@@ -92,7 +92,7 @@ def _adaptive(spec: RuleSpec, returned: Returned) -> Ruling | None:
     if not 0 < whole < num_stages:
         return None
     planned = [item for item, stage in returned.stages.items() if stage < whole]
-    outcomes = {item: returned.outcomes[item] for item in planned}
+    outcomes: dict[Item, Outcome] = {item: returned.outcomes[item] for item in planned}
     figures = score(outcomes, planned, returned.holding)
     gate = figures.gate
     if gate is None or gate.verdict not in ("PASS", "FAIL") or figures.score is None:

@@ -16,9 +16,9 @@ from raybench.evals.signs import signs
 from raybench.ledger.bodies import STOP_EVAL, STOP_REPEATS, Decision
 from raybench.ledger.view import RunView
 from raybench.plan.rules import Item, Returned, Ruling, rule_named
-from raybench.records import EvalUnit, Outcome, Plan, RuleSpec, SampleRecord
+from raybench.records import EvalUnit, Outcome, Plan, RuleSpec, SampleRecord, Sign
 from raybench.stats.gate import NOTHING, Holding
-from raybench.stats.rates import SIGNS, rate
+from raybench.stats.rates import SIGNS, Rate, rate
 
 Place = tuple[str, str]
 """(target, eval)."""
@@ -45,13 +45,13 @@ class _Watched:
     """Stage by unit key."""
     stages: dict[Item, int] = field(default_factory=dict[Item, int])
     outcomes: dict[Item, Outcome] = field(default_factory=dict[Item, Outcome])
-    counts: dict[str, int] = field(default_factory=lambda: dict[str, int].fromkeys(SIGNS, 0))
+    counts: dict[Sign, int] = field(default_factory=lambda: dict[Sign, int].fromkeys(SIGNS, 0))
     flights: dict[str, _Flight] = field(default_factory=dict[str, _Flight])
 
     def returned(self) -> Returned:
         num_ended = len(self.outcomes)
         num_started = num_ended + sum(flight.num_in_flight for flight in self.flights.values())
-        found = {sign: rate(self.counts[sign], num_ended, num_started) for sign in SIGNS}
+        found: dict[Sign, Rate] = {sign: rate(self.counts[sign], num_ended, num_started) for sign in SIGNS}
         return Returned(found, self.outcomes, self.stages, self.holding)
 
 

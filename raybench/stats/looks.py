@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from math import sqrt
-from typing import Any
 
 import numpy as np
-from scipy import special
 
-from raybench.stats.distributions import normal_quantile
+from raybench.stats.distributions import Curve, normal_cdf, normal_quantile, normal_tail
 
 _GRID = 401
 _REACH = 8.0
@@ -52,18 +50,18 @@ def crossing_probability(information: Sequence[float], boundary: float) -> float
     first = sqrt(information[0])
     grid = np.linspace(-_REACH * first, boundary * first, _GRID)
     density = np.exp(-0.5 * (grid / first) ** 2) / (first * sqrt(2 * np.pi))
-    crossed = float(special.ndtr(-boundary))
+    crossed = normal_tail(boundary)
     for known, step in zip(information[1:], steps[1:], strict=True):
         edge, deviation = boundary * sqrt(known), sqrt(float(step))
         weights = density * _trapezoid(grid)
-        crossed += float(np.sum(weights * special.ndtr((grid - edge) / deviation)))
+        crossed += float(np.sum(weights * normal_cdf((grid - edge) / deviation)))
         following = np.linspace(-_REACH * sqrt(known), edge, _GRID)
         kernel = np.exp(-0.5 * ((following[:, None] - grid[None, :]) / deviation) ** 2) / (deviation * sqrt(2 * np.pi))
         density, grid = kernel @ weights, following
     return crossed
 
 
-def _trapezoid(grid: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _trapezoid(grid: Curve) -> Curve:
     widths = np.full(len(grid), grid[1] - grid[0])
     widths[[0, -1]] /= 2
     return widths

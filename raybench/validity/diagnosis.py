@@ -61,7 +61,8 @@ class _Case:
         return next((self.found[code] for code in codes if code in self.found), None)
 
 
-Row = Callable[[_Case], tuple[str, str, dict[str, float]] | None]
+_Told = tuple[str, str, dict[str, float]]
+Row = Callable[[_Case], _Told | None]
 """(sentence, change, evidence) where the signature fits."""
 
 
@@ -82,27 +83,27 @@ def _case(view: RunView, one: CheckedEval, others: Iterable[Finding]) -> _Case:
 
 
 def _diagnosis(case: _Case) -> Diagnosis | None:
-    fitting = [(cause, told) for cause, row in ROWS if (told := row(case)) is not None]
+    fitting: list[tuple[Cause, _Told]] = [(cause, told) for cause, row in ROWS if (told := row(case)) is not None]
     if not fitting:
         return None
     cause, (sentence, change, evidence) = fitting[0]
-    also = tuple(dict.fromkeys(c for c, _ in fitting[1:] if c not in (cause, "model_or_reference")))
+    others: dict[Cause, None] = {c: None for c, _ in fitting[1:] if c not in (cause, "model_or_reference")}
     scored = case.eval.scored
     return Diagnosis(
         target=scored.target, eval=scored.config.name, cause=cause, sentence=sentence, change=change,
-        evidence=evidence, also=also,
+        evidence=evidence, also=tuple(others),
     )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------------ the rows
 
 
-def _grader(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+def _grader(case: _Case) -> _Told | None:
     found = case.first("grader_broken")
     return None if found is None else ("the grader fails its own test", found.advice, found.evidence)
 
 
-def _transport(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+def _transport(case: _Case) -> _Told | None:
     seen = case.eval.rates["errored"]
     found = case.first("errored")
     if found is None and case.rule != "stop_errored":
@@ -117,7 +118,7 @@ def _transport(case: _Case) -> tuple[str, str, dict[str, float]] | None:
     return sentence, change, evidence
 
 
-def _prompt(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+def _prompt(case: _Case) -> _Told | None:
     found = case.first("prompt_format", "prompt_tokens_differ", "canary_failed")
     if found is None:
         return None
@@ -129,7 +130,7 @@ def _prompt(case: _Case) -> tuple[str, str, dict[str, float]] | None:
     return f"{words[found.code]}: a chat template or a system prompt is at fault", found.advice, found.evidence
 
 
-def _node(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+def _node(case: _Case) -> _Told | None:
     found = case.first("node_low")
     if found is None:
         return None
@@ -141,7 +142,7 @@ def _node(case: _Case) -> tuple[str, str, dict[str, float]] | None:
     return sentence, found.advice, seen
 
 
-def _reasoning_parser(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+def _reasoning_parser(case: _Case) -> _Told | None:
     found = case.first("thoughts_only")
     if found is None:
         return None
@@ -153,7 +154,7 @@ def _cut(case: _Case) -> bool:
     return "truncated" in case.found or case.rule == "stop_truncated"
 
 
-def _loops(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+def _loops(case: _Case) -> _Told | None:
     looping, truncated = case.eval.rates["looping"], case.eval.rates["truncated"]
     many_among_cut = _cut(case) and looping.num >= _LOOPS_AMONG_CUT * truncated.num > 0
     if not many_among_cut and ("looping" not in case.found or _cut(case)):
@@ -179,7 +180,7 @@ def _longest_cut(case: _Case) -> int | None:
     return max(cut, default=None)
 
 
-def _engine_limit(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+def _engine_limit(case: _Case) -> _Told | None:
     limit, longest = case.eval.scored.config.sampling.max_tokens, _longest_cut(case)
     if not _cut(case) or longest is None or longest >= limit:
         return None
@@ -189,7 +190,7 @@ def _engine_limit(case: _Case) -> tuple[str, str, dict[str, float]] | None:
     return sentence, change, {"truncated_fraction": share, "longest_cut_reply_tokens": longest, "max_tokens": limit}
 
 
-def _max_tokens(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+def _max_tokens(case: _Case) -> _Told | None:
     scored, limits = case.eval.scored, case.first("limits")
     if not _cut(case):
         if limits is None or limits.severity != "red":
@@ -210,7 +211,7 @@ def _max_tokens(case: _Case) -> tuple[str, str, dict[str, float]] | None:
     return sentence, f"rerun with max_tokens {needed if needed > limit else 2 * limit:,}", evidence
 
 
-def _stop_tokens(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+def _stop_tokens(case: _Case) -> _Told | None:
     found = case.first("stray_stop", "run_on")
     if found is None:
         return None
@@ -218,7 +219,7 @@ def _stop_tokens(case: _Case) -> tuple[str, str, dict[str, float]] | None:
     return f"{words}: the end of a turn is not what the template says", found.advice, found.evidence
 
 
-def _format(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+def _format(case: _Case) -> _Told | None:
     seen, found = case.eval.rates["unparsed"], case.first("unparsed", "format_ignored")
     if found is None and case.rule != "stop_unparsed":
         return None
@@ -233,14 +234,14 @@ def _format(case: _Case) -> tuple[str, str, dict[str, float]] | None:
 def _told(code: str, sentence: str) -> Row:
     """A row whose evidence and change are those of one finding."""
 
-    def row(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+    def row(case: _Case) -> _Told | None:
         found = case.first(code)
         return None if found is None else (sentence, found.advice, found.evidence)
 
     return row
 
 
-def _numerics(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+def _numerics(case: _Case) -> _Told | None:
     found = case.first("numerics_differ", "nodes_disagree")
     if found is None:
         return None
@@ -248,7 +249,7 @@ def _numerics(case: _Case) -> tuple[str, str, dict[str, float]] | None:
     return sentence, found.advice, found.evidence
 
 
-def _engine_lost(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+def _engine_lost(case: _Case) -> _Told | None:
     if case.lost is None:
         return None
     seen = case.eval.scored.score
@@ -257,7 +258,7 @@ def _engine_lost(case: _Case) -> tuple[str, str, dict[str, float]] | None:
     return sentence, "repair it and finish the run with --resume", {"num_missing": never}
 
 
-def _model_or_reference(case: _Case) -> tuple[str, str, dict[str, float]] | None:
+def _model_or_reference(case: _Case) -> _Told | None:
     gate = case.eval.scored.score.gate
     if gate is None or gate.verdict != "FAIL":
         return None

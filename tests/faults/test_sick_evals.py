@@ -12,7 +12,12 @@ import pytest
 import yaml
 from cli_runs import assert_each_attempt_ended_once, cli_run, finished, kill, of_kind, records
 
+from raybench.config.reference_file import save_references
 from raybench.engine.leftovers import left_overs
+from raybench.ledger.journal import read
+from raybench.ledger.view import fold
+from raybench.report.references import measured_references
+from raybench.report.write import read_report
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -116,25 +121,23 @@ def test_the_whole_is_invalid_and_every_page_names_the_causes(run: tuple[Path, d
 # ------------------------------------------------------------------------------------------------------------ must show
 
 
-def _aime_like(folder: Path) -> Path:
+def _aime_like(folder: Path, seed: int, **changes: object) -> Path:
     """30 questions, 16 repeats, 4 nodes, a true score of 70.3% with hard and easy questions among them."""
-    content = {
-        "name": "aime-like", "model": {"path": "owner/simulated-model"},
-        "targets": [{"name": "one", "accelerator": "CPU", "nodes": 4}],
-        "engine": {
-            "kind": "simulated",
-            "simulated": TIMING
-            | {"accuracy": {"aime25": 0.703}, "settled_fraction": 0.57, "reply_tokens": {"aime25": 5000},
-               "itl_ms": {1: 8, 64: 16}, "time_scale": 500},
-        },
-        "evals": [
-            {"name": "aime25", "rows": "synthetic", "repeats": 16, "baseline": 0.703, "gate": "published",
-             "concurrency": 40,
-             "sampling": {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "max_tokens": 16384}, "block_size": 40}
-        ],
-        "publish": {"wandb": {"mode": "disabled"}},
+    exam = {
+        "accuracy": {"aime25": 0.703}, "settled_fraction": 0.57, "reply_tokens": {"aime25": 5000},
+        "itl_ms": {1: 8, 64: 16}, "time_scale": 500,
     }  # fmt: skip
-    path = folder / "aime.yaml"
+    settings: dict[str, object] = {
+        "name": "aime25", "rows": "synthetic", "repeats": 16, "baseline": 0.703, "concurrency": 40, "block_size": 40,
+        "sampling": {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "max_tokens": 16384},
+    }  # fmt: skip
+    content = {
+        "name": f"exam-{seed}", "seed": seed, "model": {"path": "owner/simulated-model"},
+        "targets": [{"name": "one", "accelerator": "CPU", "nodes": 4}],
+        "engine": {"kind": "simulated", "simulated": TIMING | exam},
+        "evals": [settings | changes], "publish": {"wandb": {"mode": "disabled"}},
+    }  # fmt: skip
+    path = folder / f"exam-{seed}.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
 
@@ -155,8 +158,11 @@ def _told(folder: Path) -> dict[str, Any]:
 def test_an_exam_on_four_nodes_passes_and_comes_to_the_same_when_one_is_killed_midway(
     tmp_path: Path, cluster: str
 ) -> None:
-    path = _aime_like(tmp_path)
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole, killed, accepted = tmp_path / "whole", tmp_path / "killed", tmp_path / "accepted"
+    first = _aime_like(tmp_path, seed=1, block_size=120)
+    assert finished(accepted, str(first), "--out", str(accepted), "--address", cluster)[0] == 0
+    save_references(tmp_path / "accepted.yaml", measured_references(fold(read(accepted)), read_report(accepted), None))
+    path = _aime_like(tmp_path, seed=0, reference="accepted.yaml")
     code, output = finished(whole, str(path), "--out", str(whole), "--address", cluster)
     assert code == 0, output
     told = _told(whole)
