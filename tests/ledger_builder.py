@@ -68,8 +68,8 @@ def config(**changes: JsonValue) -> RunConfig:
             {"name": "static", "batch_sizes": [1, 4, 16], "input_tokens": 1000, "output_tokens": 101, "repeats": 2}
         ],
         "evals": [
-            {"name": "sums", "sampling": {"temperature": 0, "max_tokens": 64}, "baseline": 0.9, "margin": 0.15,
-             "block_size": 20}
+            {"name": "sums", "sampling": {"temperature": 0, "max_tokens": 64}, "baseline": 0.9, "gate": "published",
+             "margin": 0.15, "block_size": 20}
         ],
     }  # fmt: skip
     return RunConfig.model_validate(content | changes)

@@ -21,13 +21,17 @@ def plan(
 ) -> None:
     """Print the units of every target, their keys, and what they ask of the cluster."""
     from raybench.config.read import digest, load
+    from raybench.evals import presets_of
     from raybench.evals.rows import rows_of
     from raybench.plan.demands import demands
     from raybench.plan.expand import expand
     from raybench.plan.keys import plan_digest
 
-    settings = load(config, sets or ())
-    whole = expand(settings, rows_of(settings.evals))
+    settings = load(config, sets or (), presets_of)
+    rows = rows_of(settings.evals)
+    for note in (note for one in rows.values() for note in one.notes):
+        typer.echo(f"note: {note}", err=True)
+    whole = expand(settings, rows)
     wanted = demands(settings)
     if as_json:
         content = {

@@ -32,11 +32,12 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of one command
     from rich.console import Console
 
     from raybench.config.read import load
+    from raybench.evals import presets_of
 
     if out is not None and resume is not None:
         raise typer.BadParameter("--resume names the run folder already; leave --out away")
     console = Console(highlight=False)
-    settings = _of_target(load(config, sets or ()), target)
+    settings = _of_target(load(config, sets or (), presets_of), target)
     order = _order(settings, _command(config, sets, target), (out, resume), address, hold_servers)
     again = ["raybench", "run", str(config), *_command(config, sets, target)[3:]]
     raise typer.Exit(_carry_out(order, [*again, "--resume", str(order.folder)], console))
@@ -74,7 +75,10 @@ def _order(
     from raybench.plan.expand import expand
 
     out, resume = folders
-    plan = expand(settings, rows_of(settings.evals))
+    rows = rows_of(settings.evals)
+    for note in (note for one in rows.values() for note in one.notes):
+        typer.echo(f"note: {note}", err=True)
+    plan = expand(settings, rows)
     if resume is not None:
         check_resumable(resume, "python -m " + " ".join(command))
         run_id = fold(read(resume)).run.run_id

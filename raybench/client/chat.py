@@ -5,10 +5,11 @@ bounded; a request that the server refuses for good (4xx) ends at once. Every sa
 """
 
 import asyncio
+import json
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Literal, cast
@@ -19,7 +20,7 @@ from openai.types import Completion, CompletionChoice
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from raybench.client.job import ChatJob, SampleLine
-from raybench.records import SampleRecord, SampleSpec, bare_text, prompt_hash
+from raybench.records import Message, SampleRecord, SampleSpec, bare_text, prompt_hash
 
 Emit = Callable[[SampleLine], None]
 Status = Literal["ok", "http_error", "timeout", "cut"]
@@ -28,6 +29,8 @@ FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 15.0
 RETRIED_STATUSES = (408, 429)
 """Refusals that pass; all of 5xx do as well (SGLang answers 503 when its queue is full)."""
+MIN_QUOTE_CHARS = 8
+"""Shorter messages tell nothing, and their text may stand in an error by chance."""
 EVAL_HEADER = "X-Raybench-Eval"
 """Names the eval of a request: the simulated engine has an accuracy per eval. Real engines ignore it."""
 
@@ -81,7 +84,7 @@ async def _sample(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec, fi
         prompt_tokens=attempt.prompt_tokens, output_tokens=attempt.output_tokens, cached_tokens=attempt.cached_tokens,
         prompt_sha256=prompt_hash(spec.messages), gold=spec.gold, letter_order=spec.letter_order, seed=spec.seed,
         sent_unix_s=sent_unix_s, duration_s=duration_s, num_transport_retries=num_retries,
-        error=_redacted(attempt.error, job.api_key),
+        error=_redacted(attempt.error, job.api_key, spec.messages),
     )  # fmt: skip
 
 
@@ -160,12 +163,18 @@ def _read(completion: ChatCompletion | Completion) -> _Try:
     return _Try(
         # An aborted request (SGLang's own word) is a fault of the engine, whatever text came with it.
         "http_error" if choice.finish_reason == "abort" else "ok",
-        reply=choice.text if isinstance(choice, CompletionChoice) else choice.message.content,
+        reply=_storable(choice.text if isinstance(choice, CompletionChoice) else choice.message.content),
         finish_reason=choice.finish_reason,
         prompt_tokens=None if usage is None else usage.prompt_tokens,
         output_tokens=None if usage is None else usage.completion_tokens,
         cached_tokens=None if details is None else details.cached_tokens,
     )
+
+
+def _storable(text: str | None) -> str | None:
+    """The text with U+FFFD for halves of a character (`"\\ud800"` is valid JSON): no record could hold them, and one
+    such reply would end the whole block."""
+    return None if text is None else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _no_proxy_to(url: str) -> None:
@@ -180,7 +189,13 @@ def _no_proxy_to(url: str) -> None:
             os.environ[name] = ",".join(filter(None, (os.environ.get(name), host)))
 
 
-def _redacted(text: str | None, api_key: str | None) -> str | None:
+def _redacted(text: str | None, api_key: str | None, messages: Sequence[Message]) -> str | None:
+    """The error without the key and without the question: a server that refuses a request may quote it, errors are
+    shown in reports, and questions of gated sets are not."""
     if text is None:
         return None
-    return (text.replace(api_key, "***") if api_key else text)[:1000]
+    for message in messages:
+        for quoted in (message.content, json.dumps(message.content)[1:-1], repr(message.content)[1:-1]):
+            if len(quoted) >= MIN_QUOTE_CHARS:
+                text = text.replace(quoted, "[the prompt]")
+    return _storable((text.replace(api_key, "***") if api_key else text)[:1000])

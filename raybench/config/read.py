@@ -4,12 +4,14 @@ Whatever the file holds, the outcome is a `RunConfig` or one `ConfigError` that 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
+from raybench.config.evals import Preset, PresetTable
 from raybench.config.explain import explain, nearest, valid_names
+from raybench.config.reference_file import read_reference
 from raybench.config.schema import RunConfig
 from raybench.config.source import Document, KeyPath, dotted, parse
 from raybench.errors import ConfigError
@@ -19,8 +21,16 @@ MAX_BYTES = 10_000_000
 """A configuration is written by hand; anything larger is the wrong file."""
 
 
-def load(path: Path, sets: Sequence[str] = ()) -> RunConfig:
-    """The configuration in `path` with the `--set` assignments laid over it, in order. Raises ConfigError."""
+def _no_presets(name: str, custom: bool) -> Mapping[str, Preset]:  # noqa: ARG001 - the shape of a PresetTable
+    return {}
+
+
+def load(path: Path, sets: Sequence[str] = (), presets: PresetTable = _no_presets) -> RunConfig:
+    """The configuration in `path` with the `--set` assignments laid over it, in order. Raises ConfigError.
+
+    `presets` knows the settings that `evals[].preset` names (`raybench.evals.presets_of`): they are laid under what the
+    file says, so that what is returned leaves nothing to them.
+    """
     document = parse(_text(path), str(path))
     if document.data is None:
         raise ConfigError(f"{path}: expected a configuration, found an empty file")
@@ -30,11 +40,29 @@ def load(path: Path, sets: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{place}: expected a mapping with the keys {', '.join(valid_names(()))}; found {kind}")
     for assignment in sets:
         _apply(document, assignment)
+    _read_references(document, path)
+    _lay_presets(document, presets)
     try:
         # JSON in strict mode: no text is taken for a number and no true for a 1, yet a list may become a tuple.
         return RunConfig.model_validate_json(json.dumps(document.data), strict=True)
     except ValidationError as error:
         raise ConfigError(explain(error, document, str(path))) from None
+
+
+def _read_references(document: Document, path: Path) -> None:
+    """Put the entries of reference files where the configuration names the files: a ledger must be whole by itself."""
+    evals = document.data.get("evals") if isinstance(document.data, dict) else None
+    for number, settings in enumerate(evals if isinstance(evals, list) else ()):
+        if not isinstance(settings, dict):
+            continue
+        named, eval_name = settings.get("reference"), settings.get("name")
+        if isinstance(named, str) and isinstance(eval_name, str):
+            place = document.places.get(("evals", number, "reference"), str(path))
+            try:
+                entry = read_reference(path.parent / Path(named).expanduser(), eval_name)
+            except ConfigError as error:
+                raise ConfigError(f"{place}: evals.{number}.reference: {error.message}") from None
+            settings["reference"] = entry.model_dump(mode="json")
 
 
 def digest(config: RunConfig) -> str:
@@ -45,7 +73,10 @@ def digest(config: RunConfig) -> str:
 def json_schema() -> dict[str, JsonValue]:
     """JSON schema of the configuration, for editors."""
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return dialect | RunConfig.model_json_schema()
+    schema = RunConfig.model_json_schema()
+    # In a file, a preset may stand underneath: then only the fields that differ are given.
+    schema["$defs"]["Sampling"].pop("required")
+    return dialect | schema
 
 
 def _text(path: Path) -> str:
@@ -76,6 +107,39 @@ def _beside(path: Path) -> str:
     except OSError:
         return ""
     return nearest(path.name, sorted(names)[:20])
+
+
+# -------------------------------------------------------------------------------------------------------------- presets
+
+
+def _lay_presets(document: Document, presets: PresetTable) -> None:
+    """Put the named settings under the evals that ask for them. What has the wrong shape is left for pydantic."""
+    evals = document.data.get("evals") if isinstance(document.data, dict) else None
+    for number, settings in enumerate(evals if isinstance(evals, list) else ()):
+        if not isinstance(settings, dict) or not isinstance(settings.get("preset"), str):
+            continue
+        place = document.places.get(("evals", number, "preset"), "")
+        written = settings.get("sampling")
+        if not isinstance(settings.get("name"), str) or not isinstance(written, dict | None):
+            continue
+        preset = _preset(settings, presets, f"{place}: evals.{number}.preset")
+        sampling: dict[str, JsonValue] = preset.sampling.model_dump(mode="json") | (written or {})
+        settings["sampling"] = sampling
+        if settings.get("repeats") is None:
+            once = sampling["temperature"] == 0 and settings.get("greedy_repeats") is not True
+            settings["repeats"] = 1 if once else preset.repeats
+
+
+def _preset(settings: Mapping[str, JsonValue], presets: PresetTable, where: str) -> Preset:
+    name, wanted = str(settings["name"]), str(settings["preset"])
+    try:
+        known = presets(name, settings.get("custom") is not None)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error.message}") from None
+    found = known.get(wanted)
+    if found is None:
+        raise ConfigError(f"{where}: expected a preset of {name}, found {wanted!r}; valid: {', '.join(known)}")
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------- --set

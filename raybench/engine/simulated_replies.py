@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from raybench.config.schema import SimulatedConfig
 from raybench.engine.simulated_timing import share
+from raybench.evals import EVALS
+from raybench.evals.options import LETTERS
 
 DEFAULT_ACCURACY = 0.5
 DEFAULT_REPLY_TOKENS = 64
 CANARY = "canary"
 CANARY_TOKENS = 12
-_LETTERS = "ABCD"
+_DEFAULT_LETTERS = "ABCD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,16 @@ def reply_to(request: ChatRequest, gold: str | None, model: SimulatedConfig) -> 
     elif share("right", *draw) < accuracy:
         answer = _in_form(gold)
     else:
-        answer = _in_form(_wrong(gold, share("wrong", *draw)))
+        evaluation = EVALS.get(request.eval.replace("-", "_"))
+        letters = evaluation.letters if evaluation is not None and evaluation.letters else _DEFAULT_LETTERS
+        answer = _in_form(_wrong(gold, share("wrong", *draw), letters))
     return Reply(f"{_work(tokens - len(answer.split()))}\n{answer}", "stop", tokens)
 
 
 def _canary(request: ChatRequest, gold: str | None, model: SimulatedConfig) -> Reply:
     """A canary is a short task: the faults of long replies leave it alone, and it is right unless told otherwise."""
     right = share("right", request.target, request.prompt_sha256) < by_name(model.accuracy, CANARY, 1.0)
-    answer = "I do not know." if gold is None else _in_form(gold if right else _wrong(gold, 0.5))
+    answer = "I do not know." if gold is None else _in_form(gold if right else _wrong(gold, 0.5, _DEFAULT_LETTERS))
     text = f"{_work(CANARY_TOKENS - len(answer.split()))}\n{answer}"
     if request.max_tokens < CANARY_TOKENS:
         return Reply(_work(request.max_tokens), "length", request.max_tokens)
@@ -88,12 +92,16 @@ def _work(num_words: int) -> str:
 
 
 def _in_form(gold: str) -> str:
-    return f"Answer: {gold}" if gold in _LETTERS else f"\\boxed{{{gold}}}"
+    return f"Answer: {gold}" if _is_letter(gold) else f"\\boxed{{{gold}}}"
 
 
-def _wrong(gold: str, place: float) -> str:
-    if gold in _LETTERS:
-        others = [letter for letter in _LETTERS if letter != gold]
+def _is_letter(gold: str) -> bool:
+    return len(gold) == 1 and gold in LETTERS
+
+
+def _wrong(gold: str, place: float, letters: str) -> str:
+    if _is_letter(gold):
+        others = [letter for letter in letters if letter != gold]
         return others[int(place * len(others))]
     if re.fullmatch(r"-?\d+", gold):
         return str(int(gold) + 1 + int(place * 9))

@@ -5,10 +5,10 @@ scores are the comparison. Sources of the rows differ in column names and in the
 """
 
 from raybench.evals.answers import integer_of, last_integer
-from raybench.evals.base import Column, Eval, HubSource, Question, Row, question_id
+from raybench.evals.base import BOX_REQUEST, Column, Eval, HubSource, Question, Row, question_id
+from raybench.evals.lenient import lenient_integer
+from raybench.evals.presets import presets
 from raybench.records import Message
-
-REQUEST = "Please reason step by step, and put your final answer within \\boxed{}."
 
 
 def _synthetic() -> tuple[dict[str, str], ...]:
@@ -21,7 +21,7 @@ def _synthetic() -> tuple[dict[str, str], ...]:
 
 
 def _ask(row: Row, repeat: int, run_seed: int) -> Question:  # noqa: ARG001 - a problem is shown alike in every repeat
-    message = Message(role="user", content=f"{row['problem'].strip()}\n{REQUEST}")
+    message = Message(role="user", content=f"{row['problem'].strip()}\n{BOX_REQUEST}")
     return Question(question_id(row, "problem"), (message,), integer_of(row["answer"], "aime25"))
 
 
@@ -38,4 +38,6 @@ EVAL = Eval(
     synthetic=_synthetic,
     ask=_ask,
     extract=last_integer,
+    lenient=lenient_integer,
+    presets=presets(report_max_tokens=38_912, repeats=32),
 )

@@ -7,10 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from raybench.config.evals import Preset
 from raybench.records import Message, content_hash
 
-Method = Literal["boxed", "json", "answer_line", "none"]
-"""Form in which a reply stated its answer; none = it stated nothing that can be read."""
+Method = Literal["boxed", "json", "answer_line", "prose", "none"]
+"""Form in which a reply stated its answer; none = nothing that can be read. Only a lenient reading knows prose."""
+
+AnswerForm = Literal["integer", "letter", "math", "exact"]
+"""What an answer is: an integer, one of the shown letters, a short LaTeX expression, or a text."""
+
+BOX_REQUEST = "Please reason step by step, and put your final answer within \\boxed{}."
+"""The sentence that the Qwen3 model cards recommend for mathematics, so that their published scores compare."""
 
 Row = Mapping[str, str]
 """One row under the eval's own column names; every value is text."""
@@ -26,6 +33,8 @@ class Rows:
     """Where they came from: `built-in`, `synthetic`, `hub:OWNER/NAME` or a file's name without its folder."""
     sha256: str
     """SHA-256 over `rows`: the same rows have the same hash whether they came as CSV, Parquet or JSONL."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about them before the run; never their text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,8 @@ class Column:
     """Names in the sources that are known to differ; case is ignored."""
     required: bool = True
     """False: rows without it are usable."""
+    source: str | None = None
+    """The one name that it has in the source; None = its own name or an alias."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,7 @@ class Question:
     gold: str
     """The right answer in the form in which `Extraction.value` gives answers."""
     letter_order: tuple[int, ...] | None = None
-    """Four-choice evals: place in the source of each shown option (0 is the right one); None for others."""
+    """Evals with shuffled options: place of each shown option (0 is the right one); None for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,7 @@ class Eval:
     """Where `rows: default` reads; None = the rows are made by code (`synthetic`)."""
     columns: tuple[Column, ...]
     """Columns that it reads."""
-    answer_form: Literal["integer", "letter"]
+    answer_form: AnswerForm
     """What an answer is."""
     min_max_tokens: int
     """Smallest `sampling.max_tokens` that leaves room for the replies of current models on its real rows."""
@@ -103,6 +114,18 @@ class Eval:
     """(row, repeat, run seed) -> question. Raises RowsError when the row's answer is not what the eval asks for."""
     extract: Callable[[str, str | None], Extraction] = field(repr=False)
     """(reply, finish reason) -> the answer that the reply gives. Never raises."""
+    lenient: Callable[[str], Extraction] = field(repr=False)
+    """Whole reply -> the answer that a reader who overlooks the format would take. Never counts. Never raises."""
+    presets: Mapping[str, Preset] = field(repr=False)
+    """Sampling settings and default repeats by name (`evals[].preset`)."""
+    letters: str = ""
+    """Letters of the most options that a question can have, which are shuffled; empty where nothing is."""
+    agree: Callable[[str, str], bool | None] = field(default=str.__eq__, repr=False)
+    """(answer, gold) -> are they the same? None = it cannot be told, and the answer counts as unparsed."""
+    num_rows: int | None = None
+    """Rows that the real source has; rows of another number are refused. None = not checked."""
+    known_files: frozenset[str] = frozenset()
+    """SHA-256 of local files that are known to hold the real rows; another file earns a note. Empty = not checked."""
     canary_rows: Callable[[], tuple[dict[str, str], ...]] | None = field(default=None, repr=False)
     """Rows of its own that any healthy server answers, for the preflight; None = those of the `canary` eval."""
 

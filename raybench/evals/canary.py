@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from raybench.evals import aime25, gpqa_diamond
 from raybench.evals.base import Column, Eval, Extraction, Question, Row
+from raybench.evals.presets import presets
 
 MAX_TOKENS = 512
 """Limit of a canary's reply: a sentence or two of reasoning, then the answer."""
@@ -73,6 +74,11 @@ def _extract(reply: str, finish_reason: str | None) -> Extraction:
     return letter if letter.value is not None else aime25.EVAL.extract(reply, finish_reason)
 
 
+def _lenient(reply: str) -> Extraction:
+    letter = gpqa_diamond.EVAL.lenient(reply)
+    return letter if letter.value is not None else aime25.EVAL.lenient(reply)
+
+
 EVAL = Eval(
     name="canary",
     default_rows=None,
@@ -87,6 +93,8 @@ EVAL = Eval(
     synthetic=_rows,
     ask=_ask,
     extract=_extract,
+    lenient=_lenient,
+    presets=presets(report_max_tokens=MAX_TOKENS),
     canary_rows=_rows,
 )
 

@@ -1,33 +1,25 @@
 """GPQA-Diamond: 198 four-choice questions of graduate science.
 
 The data set is gated and its authors ask that no question be published: this file holds none, and no message of ours
-quotes one. The order of the options comes from a hash of (question id, repeat, run seed) and is kept with every
-sample: an order drawn once for all repeats, or again when re-scoring, has falsified published results.
+quotes one.
 """
 
-import itertools
-
-from raybench.evals.answers import LETTERS, last_letter
+from raybench.evals.answers import last_letter
 from raybench.evals.base import Column, Eval, HubSource, Question, Row, question_id
-from raybench.records import Message, content_hash
+from raybench.evals.lenient import lenient_letter
+from raybench.evals.options import FOUR_LETTERS, LETTERS, REQUEST, letter_order, shown
+from raybench.evals.presets import presets
+from raybench.records import Message
 
-REQUEST = (
-    "Please reason step by step, and show your choice in the `answer` field "
-    'with only the choice letter, e.g., `"answer": "C"`.'
-)
 _OPTIONS = ("correct", "incorrect_1", "incorrect_2", "incorrect_3")
-_ORDERS = tuple(itertools.permutations(range(len(_OPTIONS))))
-
-
-def letter_order(question: str, repeat: int, run_seed: int) -> tuple[int, ...]:
-    """Place in the source of each shown option, 0 being the right one."""
-    drawn = int(content_hash(["letter_order", question, repeat, run_seed]), 16)
-    return _ORDERS[drawn % len(_ORDERS)]
+NUM_ROWS = 198
+SIMPLE_EVALS_CSV = "41d1213cd7a4998605a26c2798500652572007161b3a92817ba46b35befcd305"
+"""SHA-256 of the CSV file that OpenAI's simple-evals reads, the one that most published scores are made with."""
 
 
 def _synthetic() -> tuple[dict[str, str], ...]:
     rows: list[dict[str, str]] = []
-    for number in range(1, 199):
+    for number in range(1, NUM_ROWS + 1):
         length, speed = 20 + 3 * number, 2 + number % 5
         times = [length * speed, length * (speed + 1), length + speed, length * speed + 10]
         row = {
@@ -42,8 +34,7 @@ def _ask(row: Row, repeat: int, run_seed: int) -> Question:
     question = question_id(row, "question")
     options = [row[name].strip() for name in _OPTIONS]
     order = letter_order(question, repeat, run_seed)
-    shown = "\n".join(f"{letter}) {options[place]}" for letter, place in zip(LETTERS, order, strict=True))
-    message = Message(role="user", content=f"{row['question'].strip()}\n\n{shown}\n\n{REQUEST}")
+    message = Message(role="user", content=f"{row['question'].strip()}\n\n{shown(options, order)}\n\n{REQUEST}")
     return Question(question, (message,), LETTERS[order.index(0)], order)
 
 
@@ -63,4 +54,9 @@ EVAL = Eval(
     synthetic=_synthetic,
     ask=_ask,
     extract=last_letter,
+    lenient=lenient_letter,
+    letters=FOUR_LETTERS,
+    presets=presets(report_max_tokens=32_768, repeats=12),
+    num_rows=NUM_ROWS,
+    known_files=frozenset({SIMPLE_EVALS_CSV}),
 )

@@ -1,10 +1,13 @@
-"""What a short piece of LaTeX or Markdown says: an integer, or one of four letters. Pure.
+"""What a short piece of LaTeX or Markdown says: an integer, or one of the letters of a few options. Pure.
 
 Only notations that leave no doubt are read. Whatever needs computing beyond a product or an exact division is not.
 """
 
 import re
 import unicodedata
+from functools import cache
+
+from raybench.evals.options import FOUR_LETTERS
 
 # Longer pieces are prose; numbers longer than this are no answer to anything here (and int() refuses long ones).
 _MAX_CHARS = 300
@@ -18,7 +21,7 @@ _WRAPPER = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|boldsymbol|bm|mbox|boxed|fbox)\s*\{([^{}]*)\}"
 )
 # 1,070  1{,}070  1\,070  1,\!070
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|,?\\[,!]|,)\d{3})+(?![\d,])")
+THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|,?\\[,!]|,)\d{3})+(?![\d,])")
 _FRACTION = re.compile(
     rf"\\[dtc]?frac\s*\{{\s*({_NUMBER})\s*\}}\s*\{{\s*({_NUMBER})\s*\}}|({_NUMBER})\s*/\s*({_NUMBER})"
 )
@@ -32,12 +35,23 @@ _NO_UNITS = frozenset(
 _SINGLE_LETTER_UNITS = frozenset("mgslh")
 
 _OPTION_WORD = re.compile(r"(?i:option|choice)\s+")
-_LETTER = re.compile(r"[(\[]?\s*(?P<letter>[A-D])\s*(?:$|(?:[)\].:,]|\s[-\u2013\u2014(])(?P<text>.*))", re.DOTALL)
-_LOWER_LETTER = re.compile(r"[(\[]?([a-d])[)\]]?[.)]?")
-# A second letter beside the first: "A, B", "(A) or (B)"; not the text of an option, as in "B. C-H bonds break".
-_SECOND_LETTER = re.compile(
-    r"(?:and|or|/|&|\+)\s*[(\[]?[A-D](?:\W|$)|[(\[]?[A-D][)\]]?\s*(?:[.,;:/&]|$|(?:and|or)\b)", re.IGNORECASE
-)
+# "I, however" is a person and no option.
+_A_PERSON = re.compile(r"I,\s*[a-z]")
+
+
+@cache
+def _letter_patterns(letters: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """Patterns of one letter of `letters`: with what may follow it, in lower case alone, and a second one beside it."""
+    upper, lower = f"[{letters[0]}-{letters[-1]}]", f"[{letters[0].lower()}-{letters[-1].lower()}]"
+    return (
+        re.compile(rf"[(\[]?\s*(?P<letter>{upper})\s*(?:$|(?:[)\].:,]|\s[-\u2013\u2014(])(?P<text>.*))", re.DOTALL),
+        re.compile(rf"[(\[]?({lower})[)\]]?[.)]?"),
+        # "A, B", "(A) or (B)"; not the text of an option, as in "B. C-H bonds break".
+        re.compile(
+            rf"(?:and|or|/|&|\+)\s*[(\[]?{upper}(?:\W|$)|[(\[]?{upper}[)\]]?\s*(?:[.,;:/&]|$|(?:and|or)\b)",
+            re.IGNORECASE,
+        ),
+    )
 
 
 def integer_value(text: str) -> str | None:
@@ -45,7 +59,7 @@ def integer_value(text: str) -> str | None:
     if len(text) > _MAX_CHARS:
         return None
     folded = unicodedata.normalize("NFKC", text)
-    plain = _plain(_THOUSANDS.sub(lambda found: re.sub(r"\D", "", found[0]), folded)).rpartition("=")[2].strip()
+    plain = plain_text(THOUSANDS.sub(lambda found: re.sub(r"\D", "", found[0]), folded)).rpartition("=")[2].strip()
     plain = _unbraced(plain)
     product = 1
     for factor in _TIMES.split(plain):
@@ -56,21 +70,22 @@ def integer_value(text: str) -> str | None:
     return str(product)
 
 
-def letter_value(text: str) -> str | None:
-    """The letter A to D that `text` states; None when it states none or more than one."""
-    plain = _unbraced(_plain(text[:_MAX_CHARS]))
+def letter_value(text: str, letters: str = FOUR_LETTERS) -> str | None:
+    """The one of `letters` that `text` states; None when it states none or more than one."""
+    stated, alone, second = _letter_patterns(letters)
+    plain = _unbraced(plain_text(text[:_MAX_CHARS]))
     word = _OPTION_WORD.match(plain)
     plain = plain[word.end() :] if word else plain
-    lower = _LOWER_LETTER.fullmatch(plain)
+    lower = alone.fullmatch(plain)
     if lower:
         return lower[1].upper()
-    found = _LETTER.fullmatch(plain)
-    if found is None or _SECOND_LETTER.match((found["text"] or "").strip()):
+    found = stated.fullmatch(plain)
+    if found is None or _A_PERSON.match(plain) or second.match((found["text"] or "").strip()):
         return None
     return found["letter"]
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Text without markup: full-width forms folded, wrappers opened, spacing and dollar signs dropped."""
     plain = unicodedata.normalize("NFKC", text).replace("\u2212", "-")
     for _ in range(4):  # nested wrappers are rare, and deeper nesting is no plain answer

@@ -7,6 +7,7 @@ integers drops leading zeros). JSONL and CSV are read with the standard library:
 """
 
 import csv
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from raybench.config.evals import EvalConfig
 from raybench.errors import RowsError
-from raybench.evals import eval_named
+from raybench.evals import eval_of
 from raybench.evals.base import Column, Eval, HubSource, Rows
 from raybench.records import content_hash
 
@@ -27,7 +28,7 @@ _MAX_CELL_CHARS = 1_000_000
 
 def rows_of(evals: Iterable[EvalConfig]) -> dict[str, Rows]:
     """The rows of all evals of a configuration, by the name that each has there. Raises ConfigError, RowsError."""
-    return {settings.name: read_rows(eval_named(settings.name), settings.rows) for settings in evals}
+    return {settings.name: read_rows(eval_of(settings), settings.rows) for settings in evals}
 
 
 def read_rows(evaluation: Eval, rows: str) -> Rows:
@@ -73,7 +74,21 @@ def _from_file(evaluation: Eval, path: Path) -> Rows:
             else f"cannot be read: {error}"
         )
         raise RowsError(f"{where} {reason}") from error
-    return _checked(evaluation, raw, where, path.name)
+    notes = _notes(evaluation, path)
+    return _checked(evaluation, raw, where, path.name, notes)
+
+
+def _notes(evaluation: Eval, path: Path) -> tuple[str, ...]:
+    """Says so when a local file is none that is known to hold the real rows: nobody else can tell."""
+    if not evaluation.known_files:
+        return ()
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if sha256 in evaluation.known_files:
+        return ()
+    return (
+        f"{evaluation.name}: {path.name} has the SHA-256 {sha256}, which is no file that raybench knows; its rows are "
+        "used as they are, so compare scores with published ones only when you know where it came from",
+    )
 
 
 def _read_jsonl(path: Path) -> list[dict[str, object]]:
@@ -154,7 +169,9 @@ def _from_hub(evaluation: Eval, source: HubSource) -> Rows:
     return _checked(evaluation, raw, where, f"hub:{source.repo}")
 
 
-def _checked(evaluation: Eval, raw: list[dict[str, object]], where: str, source: str) -> Rows:
+def _checked(
+    evaluation: Eval, raw: list[dict[str, object]], where: str, source: str, notes: tuple[str, ...] = ()
+) -> Rows:
     if not raw:
         raise RowsError(f"{where} holds no rows")
     present = list(dict.fromkeys(name for row in raw for name in row))
@@ -169,12 +186,20 @@ def _checked(evaluation: Eval, raw: list[dict[str, object]], where: str, source:
         if empty:
             raise RowsError(f"{where}: row {number} has nothing in column {names[empty[0]]!r}")
         rows.append({column.name: value for column, value in values.items()})
-    return Rows(tuple(rows), source, _digest(rows))
+    if evaluation.num_rows is not None and len(rows) != evaluation.num_rows:
+        raise RowsError(
+            f"{where} holds {len(rows)} rows, and {evaluation.name} has {evaluation.num_rows}: part of it, or another "
+            "set (its extended or main one?). To ask fewer questions set `limit`; questions of your own belong to a "
+            "`custom` eval"
+        )
+    return Rows(tuple(rows), source, _digest(rows), notes)
 
 
 def _source_name(column: Column, present: list[str]) -> str | None:
     by_lower = {name.strip().lower(): name for name in reversed(present)}
-    for wanted in (column.name, *column.aliases):
+    for wanted in (column.source,) if column.source is not None else (column.name, *column.aliases):
+        if wanted in present:
+            return wanted
         if wanted.lower() in by_lower:
             return by_lower[wanted.lower()]
     return None
@@ -183,7 +208,8 @@ def _source_name(column: Column, present: list[str]) -> str | None:
 def _described(missing: list[Column], present: list[str]) -> str:
     parts: list[str] = []
     for column in missing:
-        wanted = (*column.aliases[:1], column.name)[0] if column.aliases and " " in column.aliases[0] else column.name
+        published = column.aliases[0] if column.aliases and " " in column.aliases[0] else column.name
+        wanted = column.source or published
         near = get_close_matches(wanted, present, n=1, cutoff=0.5)
         parts.append(f"{wanted!r}" + (f" (nearest: {near[0]!r})" if near else ""))
     return ", ".join(parts)

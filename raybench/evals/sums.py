@@ -2,6 +2,8 @@
 
 from raybench.evals.answers import integer_of, last_integer
 from raybench.evals.base import Column, Eval, Question, Row, question_id
+from raybench.evals.lenient import lenient_integer
+from raybench.evals.presets import presets
 from raybench.evals.sums_questions import questions
 from raybench.records import Message
 
@@ -29,6 +31,8 @@ EVAL = Eval(
     synthetic=_rows,
     ask=_ask,
     extract=last_integer,
+    lenient=lenient_integer,
+    presets=presets(report_max_tokens=32_768),
     # The tiny trained model knows nothing else.
     canary_rows=lambda: _rows()[:NUM_CANARIES],
 )

@@ -90,6 +90,8 @@ class RunView:
     """By sample key."""
     sample_nodes: dict[str, str] = field(default_factory=dict[str, str])
     """Node that answered, by sample key."""
+    sample_starts: dict[str, str] = field(default_factory=dict[str, str])
+    """Id of the engine start that answered, by sample key."""
     checks: list[Checked] = field(default_factory=list[Checked])
     """Preflight checks, in the order in which they ended."""
     decisions: list[Decision] = field(default_factory=list[Decision])
@@ -168,6 +170,7 @@ def _add(view: RunView, record: LedgerRecord) -> None:
             sample = SampleRecord.model_validate(record.body)
             view.samples[sample.key] = sample
             view.sample_nodes[sample.key] = record.node or ""
+            view.sample_starts[sample.key] = record.launch or ""
         case "decision":
             view.decisions.append(Decision.model_validate(record.body))
         case "unit_started" | "unit_done" | "unit_failed":

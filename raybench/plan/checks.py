@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 from raybench.config.evals import EvalConfig
 from raybench.config.schema import RunConfig, TargetConfig
-from raybench.evals import eval_named
+from raybench.evals import eval_of
 from raybench.evals.base import Question
 from raybench.evals.canary import canary_questions
 from raybench.plan.keys import check_key
@@ -49,7 +49,7 @@ def _once(config: RunConfig, target: TargetConfig, blocks: Sequence[EvalUnit]) -
     yield unit("limits", first).model_copy(update={"samples": longest, "budgets": budgets})
     routes: dict[Route, None] = dict.fromkeys(settings.route for settings in config.evals)
     for route in routes:
-        evals = [eval_named(settings.name) for settings in config.evals if settings.route == route]
+        evals = [eval_of(settings) for settings in config.evals if settings.route == route]
         asked = canary_questions(evals, config.seed)
         samples = tuple(_sample(question, config.seed) for _, question in asked)
         graders = tuple(grader for grader, _ in asked)
@@ -60,7 +60,7 @@ def _once(config: RunConfig, target: TargetConfig, blocks: Sequence[EvalUnit]) -
 
 
 def _budget(settings: EvalConfig) -> ReplyBudget:
-    needed = None if settings.rows == "synthetic" else eval_named(settings.name).min_max_tokens
+    needed = None if settings.rows == "synthetic" else eval_of(settings).min_max_tokens
     return ReplyBudget(eval=settings.name, max_tokens=settings.sampling.max_tokens, needed_tokens=needed)
 
 

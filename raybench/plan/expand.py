@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from raybench.config.schema import OneBatchSweep, RunConfig, TargetConfig
-from raybench.evals import eval_named
+from raybench.evals import eval_of
 from raybench.evals.base import Rows
 from raybench.evals.specs import sample_specs
 from raybench.plan.checks import check_units
@@ -56,7 +56,7 @@ def _eval_units(
 ) -> list[EvalUnit]:
     units: list[EvalUnit] = []
     for settings in config.evals:
-        samples = sample_specs(eval_named(settings.name), rows[settings.name], settings, config.seed, identity)
+        samples = sample_specs(eval_of(settings), rows[settings.name], settings, config.seed, identity)
         for block, start in enumerate(range(0, len(samples), settings.block_size)):
             part = samples[start : start + settings.block_size]
             units.append(

@@ -18,6 +18,8 @@ class Finding(Record):
     """How far it reaches."""
     target: str | None = None
     """Target that it is about; None for the whole run."""
+    eval: str | None = None
+    """Eval that it is about; None = all of the target's, unless `key` names a unit."""
     key: str | None = None
     """Unit that it is about."""
     rule: str

@@ -5,24 +5,34 @@ from collections.abc import Callable, Sequence
 from raybench.config.schema import OneBatchSweep, TargetConfig
 from raybench.ledger.view import RunView
 from raybench.records import PerfUnit
-from raybench.report.model import ArgRow, Comparison, EvalDifference, PerfRow, RatioRow, ReferenceRow
+from raybench.report.model import (
+    ArgRow,
+    Comparison,
+    EvalDifference,
+    EvalLeftOut,
+    EvalRow,
+    PerfRow,
+    RatioRow,
+    ReferenceRow,
+)
 from raybench.report.points import Measured, measured_passes
 from raybench.report.reference_rows import INPUT_TOKENS, OUTPUT_TOKENS, reference_for
 from raybench.stats.compare import Ratio, compare_accuracy, ratio
 from raybench.stats.one_batch import OneBatchFigures
+from raybench.stats.permutation import holm
 from raybench.validity.accuracy import scored_evals
 from raybench.validity.engine import argument_differences, simulated_targets
 
 Quantity = Callable[[OneBatchFigures], float | None]
 
 
-def comparisons(view: RunView, perf: Sequence[PerfRow]) -> tuple[Comparison, ...]:
+def comparisons(view: RunView, perf: Sequence[PerfRow], evals: Sequence[EvalRow]) -> tuple[Comparison, ...]:
     """Every other target against the first, sweep by sweep; then targets against published rows of their model."""
     baseline, *others = view.config.targets
     found: list[Comparison] = []
     for target in others:
         arguments = _arguments(view, baseline.name, target.name)
-        evals = _evals(view, baseline.name, target.name)
+        differences, left_out = _evals(view, (baseline.name, target.name), evals)
         sweeps: list[OneBatchSweep | None] = [*view.config.perf] or [None]
         for number, sweep in enumerate(sweeps):
             found.append(
@@ -30,9 +40,11 @@ def comparisons(view: RunView, perf: Sequence[PerfRow]) -> tuple[Comparison, ...
                     kind="targets", baseline=baseline.name, target=target.name, sweep=sweep.name if sweep else None,
                     caveat=footing(view, baseline.name, target.name),
                     rows=_rows(view, (baseline, target), sweep, perf) if sweep else (),
-                    evals=evals if number == 0 else (), arguments=arguments if number == 0 else (),
+                    evals=differences if number == 0 else (), evals_left_out=left_out if number == 0 else (),
+                    arguments=arguments if number == 0 else (),
                 )
             )  # fmt: skip
+    found = _adjusted(found)
     for target in view.config.targets:
         found.extend(_reference(view, target, perf))
     return tuple(found)
@@ -124,15 +136,38 @@ def _arguments(view: RunView, baseline: str, target: str) -> tuple[ArgRow, ...]:
     return tuple(rows)
 
 
-def _evals(view: RunView, baseline: str, target: str) -> tuple[EvalDifference, ...]:
+def _evals(
+    view: RunView, names: tuple[str, str], rows: Sequence[EvalRow]
+) -> tuple[tuple[EvalDifference, ...], tuple[EvalLeftOut, ...]]:
+    """Differences in accuracy, `names` = (baseline, target); an eval with a red finding is compared with nothing."""
     outcomes = {(scored.config.name, scored.target): scored.outcomes for scored in scored_evals(view)}
     found: list[EvalDifference] = []
+    left_out: list[EvalLeftOut] = []
     for settings in view.config.evals:
-        a, b = outcomes.get((settings.name, target)), outcomes.get((settings.name, baseline))
-        accuracy = compare_accuracy(a, b) if a and b else None
-        if accuracy is not None:
+        b, a = (outcomes.get((settings.name, name)) for name in names)
+        reds = [code for row in rows if row.eval == settings.name and row.target in names for code in row.invalid_by]
+        if reds:
+            left_out.append(EvalLeftOut(eval=settings.name, findings=tuple(dict.fromkeys(reds))))
+        elif a and b and (accuracy := compare_accuracy(a, b)) is not None:
             found.append(EvalDifference(eval=settings.name, accuracy=accuracy))
-    return tuple(found)
+    return tuple(found), tuple(left_out)
+
+
+def _adjusted(found: Sequence[Comparison]) -> list[Comparison]:
+    """Holm's correction over every difference in accuracy that the report states."""
+    claims = [each.accuracy.permutation_p or 0.0 for comparison in found for each in comparison.evals]
+    adjusted = iter(holm(claims))
+    return [
+        comparison.model_copy(
+            update={
+                "evals": tuple(
+                    each.model_copy(update={"p_adjusted": next(adjusted), "num_claims": len(claims)})
+                    for each in comparison.evals
+                )
+            }
+        )
+        for comparison in found
+    ]
 
 
 def _reference(view: RunView, target: TargetConfig, perf: Sequence[PerfRow]) -> list[Comparison]:

@@ -1,9 +1,10 @@
 """The report as a Markdown page: verdict and findings first, numbers after. Pure."""
 
 from raybench.report import numbers, tables
-from raybench.report.model import Comparison, EvalRow, PerfRow, Report
+from raybench.report.accuracy_page import accuracy_blocks, differences
+from raybench.report.model import Comparison, PerfRow, Report
 from raybench.report.preflight_page import preflight_section
-from raybench.report.tables import Table
+from raybench.report.tables import markdown_table
 from raybench.report.words import groups, in_short, missing_sentence, run_command, verdict_sentence
 
 SIMULATED = (
@@ -19,31 +20,14 @@ def render(report: Report) -> str:
         *_findings(report),
         *_performance(report),
         *_comparisons(report),
-        *_accuracy(report),
-        *preflight_section(report.preflight, markdown_table),
+        *accuracy_blocks(report),
+        *preflight_section(report.preflight),
         *_startup(report),
         *_targets(report),
         *_failures(report),
         *_reproduce(report),
     ]
     return "\n\n".join(blocks) + "\n"
-
-
-def markdown_table(table: Table) -> str:
-    """A table whose source can be read as it stands: cells are padded to the width of their column."""
-    grid = [table.headers, *table.rows]
-    grid = [tuple(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in grid]
-    widths = [max(3, *(len(row[column]) for row in grid)) for column in range(len(table.headers))]
-
-    def line(cells: tuple[str, ...]) -> str:
-        padded = (
-            cell.ljust(width) if column < table.num_left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return f"| {' | '.join(padded)} |"
-
-    rules = ("-" * width if c < table.num_left else "-" * (width - 1) + ":" for c, width in enumerate(widths))
-    return "\n".join([line(grid[0]), f"| {' | '.join(rules)} |", *(line(row) for row in grid[1:])])
 
 
 def _head(report: Report) -> list[str]:
@@ -135,10 +119,10 @@ def _comparison(comparison: Comparison) -> list[str]:
             "TTFT, ITL and cost; above 1 is better for throughput.",
             markdown_table(tables.comparison_table(comparison)),
         ]
-    if comparison.evals:
+    if comparison.evals or comparison.evals_left_out:
         blocks += [
             f"Accuracy, {comparison.target} minus {comparison.baseline}, paired by question:",
-            _differences(comparison),
+            differences(comparison),
         ]
     if comparison.arguments:
         blocks += [
@@ -148,72 +132,12 @@ def _comparison(comparison: Comparison) -> list[str]:
     return blocks
 
 
-def _differences(comparison: Comparison) -> str:
-    lines: list[str] = []
-    for row in comparison.evals:
-        seen = row.accuracy
-        text = f"- **{row.eval}**: {seen.difference:+.3f}"
-        if seen.low is not None and seen.high is not None:
-            text += f", 95% interval [{seen.low:+.3f}, {seen.high:+.3f}]"
-            text += ", which holds 0: no difference shown" if seen.low <= 0 <= seen.high else ", which excludes 0"
-        else:
-            text += ", every question alike, so without an interval"
-        lines.append(
-            f"{text} ({seen.num_questions:,} questions, {seen.num_discordant:,} answers that one alone got right)."
-        )
-    return "\n".join(lines)
-
-
 def _reference(report: Report, comparison: Comparison) -> list[str]:
     return [
         f"## Reference: {comparison.target} beside {comparison.baseline}",
         f"{comparison.caveat} Ratios are this run / published.",
         markdown_table(tables.reference_table(comparison, report.perf)),
     ]
-
-
-def _accuracy(report: Report) -> list[str]:
-    if not report.evals:
-        return []
-    rows = list(report.evals)
-    blocks = [
-        "## Accuracy",
-        "The interval is for these questions on this server. Gate: PASS if the one-sided 95% lower bound is above the "
-        "reference minus the margin, FAIL if the upper bound is below it, else INCONCLUSIVE.",
-        markdown_table(tables.accuracy_table(rows)),
-        markdown_table(tables.outcome_table(rows)),
-        "\n".join(_sampling(rows)),
-    ]
-    notes = [note for row in rows for note in _eval_notes(row)]
-    return [*blocks, "\n".join(notes)] if notes else blocks
-
-
-def _sampling(rows: list[EvalRow]) -> list[str]:
-    lines: list[str] = []
-    for name in dict.fromkeys(row.eval for row in rows):
-        sent = next(row.sampling for row in rows if row.eval == name).model_dump()
-        lines.append(f"- Sent with every request of **{name}**: {', '.join(f'{k} {v:g}' for k, v in sent.items())}.")
-    return lines
-
-
-def _eval_notes(row: EvalRow) -> list[str]:
-    seen, name = row.accuracy, f"**{row.eval}** on **{row.target}**"
-    notes: list[str] = []
-    if row.synthetic:
-        notes.append(f"- {name}: stand-in questions made by code; the score says nothing about the model.")
-    if seen.worst != seen.best:
-        notes.append(
-            f"- {name}: {seen.worst:.3f} if every missing or errored sample were wrong, {seen.best:.3f} if every one "
-            "were right."
-        )
-    if seen.population is not None and seen.population != seen.exam:
-        low, high = seen.population.low, seen.population.high
-        notes.append(f"- {name}: for questions of this kind in general, 95% interval [{low:.3f}, {high:.3f}].")
-    if seen.gate is not None and seen.gate.repeats_needed is not None:
-        notes.append(
-            f"- {name}: INCONCLUSIVE; about {seen.gate.repeats_needed} repeats of every question would decide."
-        )
-    return notes
 
 
 def _startup(report: Report) -> list[str]:

@@ -12,6 +12,7 @@ from raybench.config.schema import FlagValue
 from raybench.records import Check, Finding, MemoryUsage, Record, Route, Sampling, StartUpPhase
 from raybench.stats.accuracy import AccuracyScore
 from raybench.stats.compare import AccuracyComparison, Ratio
+from raybench.validity.timed import TimedConfiguration
 from raybench.validity.verdict import Verdict
 
 SCHEMA_VERSION = 1
@@ -220,6 +221,20 @@ class EvalDifference(Record):
     """Name of the eval."""
     accuracy: AccuracyComparison
     """The target minus the baseline."""
+    p_adjusted: float | None = None
+    """p of the permutation test after Holm's correction over all differences in accuracy that the report states; below
+    .05 they are distinguishable. None in reports of older versions."""
+    num_claims: int = 1
+    """Differences that the correction is over."""
+
+
+class EvalLeftOut(Record):
+    """One eval on two targets that is compared with nothing."""
+
+    eval: str
+    """Name of the eval."""
+    findings: tuple[str, ...]
+    """Codes of the red findings about either side."""
 
 
 class ArgRow(Record):
@@ -252,6 +267,8 @@ class Comparison(Record):
     """The published rows themselves; empty for targets."""
     evals: tuple[EvalDifference, ...] = ()
     """Differences in accuracy, over the questions that both answered."""
+    evals_left_out: tuple[EvalLeftOut, ...] = ()
+    """Evals that a red finding is about on either side."""
     arguments: tuple[ArgRow, ...] = ()
     """Resolved arguments that differ."""
 
@@ -273,6 +290,31 @@ class ReferenceRow(Record):
     """Inter-token latency."""
 
 
+class ReferenceInUse(Record):
+    """Where a measured reference comes from, and whether it could be used."""
+
+    target: str
+    """Target that it was measured on."""
+    model: str
+    """Its model."""
+    accelerator: str
+    """Its accelerator."""
+    engine: str
+    """Engine and version."""
+    repeats: int
+    """Its repeats."""
+    score: float
+    """Its score."""
+    standard_error: float
+    """Standard error of its score on this exam."""
+    date: str
+    """Day of its run."""
+    run_id: str
+    """Run that measured it."""
+    differs: tuple[str, ...] = ()
+    """What makes it another measurement; nothing is held against it then."""
+
+
 class EvalRow(Record):
     """One eval on one target."""
 
@@ -284,6 +326,11 @@ class EvalRow(Record):
     """True: the questions are stand-ins made by code in place of the eval's own."""
     accuracy: AccuracyScore
     """Outcomes, score, both intervals, both bounds and the gate."""
+    lenient_score: float | None = None
+    """Score if answers in another form than the requested one counted; None when nothing was answered. It never
+    counts: a gap tells of a fault of the format."""
+    preset: str | None = None
+    """Name of the model maker's settings that lie under `sampling`; None = none."""
     mean_output_tokens: float | None
     """Mean length of the replies by the servers' count."""
     max_output_tokens: int | None
@@ -294,6 +341,12 @@ class EvalRow(Record):
     """Sampling fields that were sent."""
     findings: tuple[str, ...] = ()
     """Codes of the red findings and warnings about this eval on this target."""
+    invalid_by: tuple[str, ...] = ()
+    """Codes of the red findings that concern it: there is no verdict then."""
+    timed: TimedConfiguration | None = None
+    """Whether the configuration that answered is the one that was timed; None where nothing answered."""
+    reference: ReferenceInUse | None = None
+    """The measured reference of the configuration; None without one."""
 
 
 class StartUpRow(Record):

@@ -57,6 +57,22 @@ def share(value: float | None) -> str:
     return NONE if value is None else f"{value:.3f}"
 
 
+def score(value: float | None) -> str:
+    """A share of right answers, in percent."""
+    return NONE if value is None else f"{100 * value:.1f}"
+
+
+def points(value: float) -> str:
+    """A difference of two shares, in percentage points, with its sign."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def p_value(value: float) -> str:
+    """A p-value: three decimals, two above .1."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
+
+
 def percent(numerator: int, denominator: int) -> str:
     """A count as a share of another."""
     return NONE if denominator == 0 else f"{100 * numerator / denominator:.1f}%"

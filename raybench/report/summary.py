@@ -32,14 +32,14 @@ def make_report(view: RunView, more_findings: Iterable[Finding] = ()) -> Report:
         *accuracy_findings(view),
     ]
     found.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
-    perf = perf_rows(view, found)
+    perf, evals = perf_rows(view, found), eval_rows(view, found)
     return Report(
         verdict=verdict(found, provenance.num_units_missing + provenance.num_samples_missing),
         findings=tuple(found),
         targets=tuple(_target(view, target) for target in view.config.targets),
         perf=perf,
-        comparisons=comparisons(view, perf),
-        evals=eval_rows(view),
+        comparisons=comparisons(view, perf, evals),
+        evals=evals,
         preflight=preflight_rows(view),
         startup=tuple(_startup(facts) for facts in view.engines.values()),
         provenance=provenance,

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from raybench.report import numbers
-from raybench.report.model import ArgRow, Comparison, EvalRow, PerfRow, Report, Spread, TargetRow
-from raybench.report.words import score_text, size_text
+from raybench.report.model import ArgRow, Comparison, PerfRow, Report, Spread, TargetRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +13,31 @@ class Table:
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     num_left: int = 0
+
+
+def markdown_table(table: Table) -> str:
+    """A table whose source can be read as it stands: cells are padded to the width of their column."""
+    grid = [table.headers, *table.rows]
+    grid = [tuple(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in grid]
+    widths = [max(3, *(len(row[column]) for row in grid)) for column in range(len(table.headers))]
+
+    def line(cells: tuple[str, ...]) -> str:
+        padded = (
+            cell.ljust(width) if column < table.num_left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rules = ("-" * width if c < table.num_left else "-" * (width - 1) + ":" for c, width in enumerate(widths))
+    return "\n".join([line(grid[0]), f"| {' | '.join(rules)} |", *(line(row) for row in grid[1:])])
+
+
+def with_findings(table: Table, codes: list[tuple[str, ...]]) -> Table:
+    """The table with a last column of its rows' codes, if there are any."""
+    if not any(codes):
+        return table
+    rows = ((*row, ", ".join(f"`{code}`" for code in own)) for row, own in zip(table.rows, codes, strict=True))
+    return Table((*table.headers, "Findings"), tuple(rows), table.num_left)
 
 
 def perf_table(rows: list[PerfRow]) -> Table:
@@ -31,7 +55,7 @@ def perf_table(rows: list[PerfRow]) -> Table:
         )
         for row in rows
     ]  # fmt: skip
-    return _with_findings(Table(headers, tuple(cells)), [row.findings for row in rows])
+    return with_findings(Table(headers, tuple(cells)), [row.findings for row in rows])
 
 
 def detail_table(rows: list[PerfRow]) -> Table:
@@ -80,15 +104,7 @@ def comparison_table(comparison: Comparison) -> Table:
     table = Table(headers, tuple(cells))
     if all(row.output_price is None for row in comparison.rows):
         table = Table(headers[:-1], tuple(row[:-1] for row in cells))
-    return _with_findings(table, [row.findings for row in comparison.rows])
-
-
-def _with_findings(table: Table, codes: list[tuple[str, ...]]) -> Table:
-    """The table with a last column of its rows' codes, if there are any."""
-    if not any(codes):
-        return table
-    rows = ((*row, ", ".join(f"`{code}`" for code in own)) for row, own in zip(table.rows, codes, strict=True))
-    return Table((*table.headers, "Findings"), tuple(rows), table.num_left)
+    return with_findings(table, [row.findings for row in comparison.rows])
 
 
 def reference_table(comparison: Comparison, perf: tuple[PerfRow, ...]) -> Table:
@@ -112,45 +128,7 @@ def reference_table(comparison: Comparison, perf: tuple[PerfRow, ...]) -> Table:
                 numbers.times(row.input_throughput, with_range=False),
             )
         )  # fmt: skip
-    return _with_findings(Table(headers, tuple(cells)), [row.findings for row in comparison.rows])
-
-
-def accuracy_table(rows: list[EvalRow]) -> Table:
-    """Score, interval, n, reference and gate."""
-    headers = ("Eval", "Target", "Score [95% interval]", "n", "Reference", "Margin", "Gate")
-    cells: list[tuple[str, ...]] = []
-    for row in rows:
-        gate = row.accuracy.gate
-        reference = (
-            (numbers.share(gate.baseline), numbers.share(gate.margin), gate.verdict) if gate else (numbers.NONE,) * 3
-        )
-        cells.append((row.eval, row.target, score_text(row), size_text(row).removeprefix("n = "), *reference))
-    return _with_findings(Table(headers, tuple(cells), num_left=3), [row.findings for row in rows])
-
-
-def outcome_table(rows: list[EvalRow]) -> Table:
-    """What the samples came to; the five outcomes never merge."""
-    headers = (
-        "Eval", "Target", "Correct", "Incorrect", "Unparsed", "Truncated", "Errored", "Missing", "Mean Reply (tokens)",
-        "Longest", "Limit",
-    )  # fmt: skip
-    cells: list[tuple[str, ...]] = []
-    for row in rows:
-        seen = row.accuracy
-        counts = [(seen.counts.get(name, 0), seen.num_samples) for name in ("correct", "incorrect")]
-        rates = [(seen.counts.get(name, 0), seen.num_scored) for name in ("unparsed", "truncated")]
-        others = [(seen.counts.get("errored", 0), seen.num_samples)]
-        others.append((seen.num_planned - seen.num_samples, seen.num_planned))
-        cells.append(
-            (
-                row.eval, row.target,
-                *(f"{number} ({numbers.percent(number, total)})" for number, total in counts + rates + others),
-                numbers.NONE if row.mean_output_tokens is None else f"{row.mean_output_tokens:,.0f}",
-                numbers.NONE if row.max_output_tokens is None else f"{row.max_output_tokens:,}",
-                f"{row.sampling.max_tokens:,}",
-            )
-        )  # fmt: skip
-    return Table(headers, tuple(cells), num_left=2)
+    return with_findings(Table(headers, tuple(cells)), [row.findings for row in comparison.rows])
 
 
 def startup_table(report: Report) -> Table:

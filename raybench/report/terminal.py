@@ -6,14 +6,13 @@ from rich.table import Table
 from rich.text import Text
 
 from raybench.report import numbers
+from raybench.report.accuracy_words import against_parts, interval_parts, rates_text, score_text, timed_text
 from raybench.report.model import Comparison, EvalRow, PerfRow, Report, Spread
 from raybench.report.words import (
     FindingGroup,
     groups,
     passes_text,
-    score_text,
     short_caveat,
-    size_text,
     verdict_sentence,
 )
 
@@ -124,29 +123,31 @@ def _table(first: str) -> Table:
 
 def _print_evals(report: Report, console: Console) -> None:
     for row in report.evals:
-        console.print(_eval_line(row))
-    if any(row.accuracy.score is not None for row in report.evals):
-        console.print(Text("[95% interval for these questions on this server]", style="dim"))
+        console.print(Text.assemble((f"{row.eval} on {row.target}: ", "bold"), score_text(row)))
+        for line in _eval_lines(row):
+            console.print(Padding(line, (0, 0, 0, 2), expand=False))
 
 
-def _eval_line(row: EvalRow) -> Text:
-    line = Text.assemble((f"{row.eval} on {row.target}: ", "bold"), f"{score_text(row)}, {size_text(row)}")
+def _eval_lines(row: EvalRow) -> list[Text]:
     seen = row.accuracy
-    rates = [f"{name} {seen.counts[name]}" for name in ("truncated", "unparsed", "errored") if seen.counts.get(name)]
-    if rates:
-        line.append(f"; {', '.join(rates)}", style="yellow")
-    if seen.num_samples < seen.num_planned:
-        line.append(
-            f"; missing {seen.num_planned - seen.num_samples}, score between {seen.worst:.3f} and {seen.best:.3f}"
-        )
-    if seen.gate is not None:
-        line.append(f"; reference {numbers.share(seen.gate.baseline)}: ")
-        line.append(seen.gate.verdict, style=_GATE_COLOURS[seen.gate.verdict])
+    lines = [Text(_plain(", ".join(interval_parts(seen))))] if seen.exam is not None else []
+    for part in against_parts(row):
+        text, arrow, verdict = _plain(part).partition(" -> ")
+        if arrow:
+            word, colon, meaning = verdict.partition(":")
+            line = Text.assemble(f"{text} -> ", (word, _GATE_COLOURS.get(word, "yellow")), f"{colon}{meaning}")
+        else:
+            line = Text(text, style="red" if row.invalid_by else "")
+        lines.append(line)
+    clean = seen.num_scored == seen.num_planned and not (seen.counts["truncated"] or seen.counts["unparsed"])
+    lines.append(Text(rates_text(seen), style="" if clean else "yellow"))
+    if row.timed is not None and row.timed.status == "another":
+        lines.append(Text(timed_text(row), style="yellow"))
     if row.synthetic:
-        line.append(" (stand-in questions)", style="magenta")
+        lines.append(Text("stand-in questions: says nothing about the model", style="magenta"))
     if row.findings:
-        line.append(f"; findings: {', '.join(row.findings)}", style="yellow")
-    return line
+        lines.append(Text(f"findings: {', '.join(row.findings)}", style="yellow"))
+    return lines
 
 
 def _median(value: Spread | None) -> float | None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from raybench.records import Finding
 from raybench.report import numbers
-from raybench.report.model import Comparison, EvalRow, RatioRow, Report
+from raybench.report.accuracy_words import codes_text, eval_sentence
+from raybench.report.model import Comparison, RatioRow, Report
 from raybench.stats.compare import Ratio
 
 TITLES = {
@@ -44,6 +45,7 @@ TITLES = {
     "max_tokens_low": "The reply limit is low for this eval",
     "identical_repeats": "Repeats of a question gave the same text",
     "letter_bias": "Wrong answers favour some letters",
+    "reference_differs": "The measured reference is of something else",
 }
 """A headline for every check; checks without one are shown by their code."""
 
@@ -160,7 +162,7 @@ def _comparison_line(comparison: Comparison) -> str | None:
     beside = f"**{comparison.target}** against **{comparison.baseline}**"
     if not rows:
         red = dict.fromkeys(code for row in comparison.rows for code in row.findings)
-        return f"{beside}: not compared at any batch size; findings: {_codes(tuple(red))}." if red else None
+        return f"{beside}: not compared at any batch size; findings: {codes_text(tuple(red))}." if red else None
     parts = [
         part
         for part in (
@@ -175,7 +177,7 @@ def _comparison_line(comparison: Comparison) -> str | None:
     if comparison.kind == "targets":  # published rows are single shots, as their caveat says
         nums += [ratio.num_b for ratio in ratios]
     text = f"{beside}: {'; '.join(parts)}; {passes_text(nums)}. {short_caveat(comparison)}"
-    text += "".join(f" Batch {row.batch_size}: {_codes(row.findings)}." for row in _ends(rows) if row.findings)
+    text += "".join(f" Batch {row.batch_size}: {codes_text(row.findings)}." for row in _ends(rows) if row.findings)
     left_out = [str(row.batch_size) for row in comparison.rows if row.output_throughput is None]
     if left_out:
         text += f" Not compared: batch {', '.join(left_out)}."
@@ -199,10 +201,6 @@ def _ends(rows: list[RatioRow]) -> list[RatioRow]:
     return rows if len(rows) == 1 else [rows[0], rows[-1]]
 
 
-def _codes(codes: tuple[str, ...]) -> str:
-    return ", ".join(f"`{code}`" for code in codes)
-
-
 def _range(what: str, rows: list[RatioRow], ratio_of: Callable[[RatioRow], Ratio | None]) -> str | None:
     """A figure at the smallest and the largest batch."""
     said = [
@@ -211,36 +209,6 @@ def _range(what: str, rows: list[RatioRow], ratio_of: Callable[[RatioRow], Ratio
         if (ratio := ratio_of(row)) is not None
     ]
     return f"{what} {', '.join(said)}" if said else None
-
-
-def eval_sentence(row: EvalRow) -> str:
-    """Score, interval, n and the gate of one eval on one target."""
-    text = f"**{row.eval}** on **{row.target}**: {score_text(row)}, {size_text(row)}"
-    if row.synthetic:
-        text += " (stand-in questions: says nothing about the model)"
-    seen = row.accuracy
-    if seen.num_samples < seen.num_planned:
-        text += f", between {seen.worst:.3f} and {seen.best:.3f} with the missing ones"
-    gate = seen.gate
-    if gate is not None:
-        text += f"; reference {numbers.share(gate.baseline)}: {gate.verdict}"
-    return f"{text}. Findings: {_codes(row.findings)}." if row.findings else f"{text}."
-
-
-def score_text(row: EvalRow) -> str:
-    """Score with its 95% interval for these questions."""
-    seen = row.accuracy
-    if seen.score is None or seen.exam is None:
-        return "no score"
-    return f"{numbers.share(seen.score)} [{numbers.share(seen.exam.low)}, {numbers.share(seen.exam.high)}]"
-
-
-def size_text(row: EvalRow) -> str:
-    """n, in questions and repeats."""
-    seen = row.accuracy
-    if seen.num_repeats == 1:
-        return f"n = {seen.num_scored:,}"
-    return f"n = {seen.num_scored:,} ({seen.num_questions:,} questions x {seen.num_repeats} repeats)"
 
 
 def _seen(members: list[Finding]) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ import hashlib
 import os
 from pathlib import Path
 
-from raybench.errors import StorageError
+from raybench.errors import LedgerError, StorageError
 from raybench.ledger.journal import REQUESTS, read
 from raybench.ledger.view import RunView, fold
 from raybench.records import Finding, PerfMeasurement
+from raybench.report.grades import MovedGrade, dump, grades, moved, parse
 from raybench.report.markdown import render
 from raybench.report.model import Report
 from raybench.report.summary import make_report
@@ -15,14 +16,38 @@ from raybench.validity.verdict import GateOutcome, exit_code
 
 MARKDOWN = "report.md"
 JSON = "report.json"
+GRADES = "grades.jsonl"
 
 
 def write_report(folder: Path) -> Report:
-    """Read the ledger, write both files whole or not at all, return the report. Raises LedgerError, StorageError."""
-    report = read_report(folder)
+    """Read the ledger, write its files whole or not at all, return the report. Raises LedgerError, StorageError.
+
+    A run with evals also gets `grades.jsonl`, what every sample came to.
+    """
+    view = fold(read(folder))
+    report = make_report(view, rows_findings(view, folder))
+    graded = grades(view)
+    if graded:
+        _write(folder / GRADES, dump(graded))
     _write(folder / MARKDOWN, render(report))
     _write(folder / JSON, report.model_dump_json(indent=1) + "\n")
     return report
+
+
+def moved_grades(folder: Path) -> tuple[MovedGrade, ...] | None:
+    """Samples that are graded otherwise than the last report stored; None when it stored no grades. Changes nothing.
+
+    Raises LedgerError.
+    """
+    path = folder / GRADES
+    view = fold(read(folder))
+    if not path.is_file():
+        return None
+    try:
+        stored = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LedgerError(f"{path} cannot be read ({error}). Delete it: `raybench report` writes it anew.") from error
+    return moved(parse(stored, str(path)), grades(view))
 
 
 def exit_code_of(report: Report, infrastructure: int | None, *, strict: bool) -> int:

@@ -1,4 +1,4 @@
-"""The score of an eval, its two error bars, and its verdict against a reference. Pure.
+"""The score of an eval and its two error bars; `raybench.stats.gate` holds it against a reference. Pure.
 
 Two questions have two error bars. *This exam*: would the same questions, asked again on this server, give the same
 score? Only the model's own dice count (within-question variance). *Population*: what would other questions of this
@@ -8,24 +8,33 @@ pooled as if they were independent: intervals of that kind cover 48% where they 
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from math import ceil, sqrt
+from math import sqrt
 from statistics import fmean, variance
 from typing import Literal
 
 from pydantic import Field
 
 from raybench.records import Outcome, Record
-from raybench.stats.distributions import normal_quantile, t_quantile, wilson
+from raybench.stats.distributions import t_quantile, wilson
+from raybench.stats.gate import (
+    NOTHING,
+    Gate,
+    Holding,
+    ItemCounts,
+    Standing,
+    gate_of,
+    mean_of,
+    smoothed_standard_error,
+    standings,
+)
 
 ItemOutcomes = Mapping[tuple[str, int], Outcome]
 """Outcomes by (question, repeat)."""
 
-Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
-
 # Outside [0.1, 0.9] symmetric intervals of few questions cover about 80% instead of 95%.
 _NEAR_AN_END = 0.1
-_ONE_SIDED = 0.95
-_POWER = 0.80
+_DRAWN_TOWARDS_LARGEST = 2.0
+"""Questions' worth of the largest spread; with 2, intervals near an end cover at least 94% (30 to 198 questions)."""
 
 
 class Interval(Record):
@@ -35,31 +44,10 @@ class Interval(Record):
     """Lower end."""
     high: float = Field(ge=0, le=1)
     """Upper end."""
-    method: Literal["wilson", "wilson_effective", "within_question", "clustered_t"]
+    method: Literal["wilson", "wilson_effective", "wilson_within", "clustered_t", "within_question"]
     """wilson: over the questions, each asked once. wilson_effective: Wilson at the sample size that the clustered
-    standard error is worth, near 0 and 1. within_question: normal, smoothed variance of the repeats. clustered_t: t
-    over the questions' means."""
-
-
-class Gate(Record):
-    """The score held against a reference."""
-
-    baseline: float = Field(ge=0, le=1)
-    """The reference; taken as exact."""
-    margin: float = Field(ge=0, lt=1)
-    """Loss that is still accepted."""
-    difference: float
-    """Score minus reference."""
-    lower: float
-    """One-sided 95% lower bound of the difference, on this exam."""
-    upper: float
-    """One-sided 95% upper bound of the difference, on this exam."""
-    verdict: Verdict
-    """PASS: the lower bound is above -margin (not worse by the margin). FAIL: the upper bound is below -margin.
-    INCONCLUSIVE: neither."""
-    repeats_needed: int | None
-    """INCONCLUSIVE only: repeats of every question at which a model as good as the reference passes 8 times in 10. None
-    when so many were made already (the score lies near the margin), or with margin 0."""
+    standard error is worth, near 0 and 1. wilson_within: Wilson at the sample size that the variance within the
+    questions is worth. clustered_t: t over the questions' means. within_question: only in reports of older versions."""
 
 
 class AccuracyScore(Record):
@@ -96,12 +84,14 @@ class AccuracyScore(Record):
     population: Interval | None
     """95% interval for questions of this kind; it holds `exam`."""
     gate: Gate | None
-    """The score against its reference; None without one or without a score."""
+    """The score against what gates it; None where nothing does, or without a score."""
+    standings: tuple[Standing, ...] = ()
+    """The score beside numbers that do not gate."""
+    standard_error: float | None = None
+    """Standard error of the score on this exam, from the smoothed variance within questions; None without a score."""
 
 
-def score(
-    outcomes: ItemOutcomes, planned: Collection[tuple[str, int]], baseline: float | None = None, margin: float = 0.05
-) -> AccuracyScore:
+def score(outcomes: ItemOutcomes, planned: Collection[tuple[str, int]], holding: Holding = NOTHING) -> AccuracyScore:
     """Score the outcomes of one eval on one target.
 
     `planned` holds every (question, repeat) of the plan; what has no outcome is missing. Raises ValueError when an
@@ -113,10 +103,10 @@ def score(
     counts: dict[Outcome, int] = {"correct": 0, "incorrect": 0, "unparsed": 0, "truncated": 0, "errored": 0}
     for outcome in outcomes.values():
         counts[outcome] += 1
-    answered = correct_by_question(outcomes)
+    counts_by_question = counts_of(correct_by_question(outcomes))
     num_scored = len(outcomes) - counts["errored"]
     worst, best = _bounds(outcomes, wanted)
-    value = fmean(fmean(marks) for marks in answered.values()) if answered else None
+    answered = counts_by_question or None
     return AccuracyScore(
         num_questions=len({question for question, _ in wanted}),
         num_repeats=len({repeat for _, repeat in wanted}),
@@ -124,15 +114,17 @@ def score(
         num_samples=len(outcomes),
         num_scored=num_scored,
         counts=counts,
-        score=value,
+        score=mean_of(answered) if answered else None,
         worst=worst,
         best=best,
         truncated_fraction=counts["truncated"] / num_scored if num_scored else None,
         unparsed_fraction=counts["unparsed"] / num_scored if num_scored else None,
         errored_fraction=counts["errored"] / len(outcomes) if outcomes else None,
-        exam=_exam_interval(answered) if answered else None,
-        population=_population_interval(answered) if answered else None,
-        gate=_gate(answered, baseline, margin) if answered and baseline is not None else None,
+        exam=exam_interval(answered) if answered else None,
+        population=population_interval(answered) if answered else None,
+        gate=gate_of(answered, holding) if answered else None,
+        standings=standings(answered, holding) if answered else (),
+        standard_error=smoothed_standard_error(answered) if answered else None,
     )
 
 
@@ -145,6 +137,11 @@ def correct_by_question(outcomes: ItemOutcomes) -> dict[str, list[int]]:
     return dict(marks)
 
 
+def counts_of(answered: Mapping[str, list[int]]) -> dict[str, tuple[int, int]]:
+    """(correct, answered) by question."""
+    return {question: (sum(marks), len(marks)) for question, marks in answered.items()}
+
+
 def _bounds(outcomes: ItemOutcomes, planned: Collection[tuple[str, int]]) -> tuple[float, float]:
     low: dict[str, list[int]] = defaultdict(list)
     high: dict[str, list[int]] = defaultdict(list)
@@ -155,94 +152,64 @@ def _bounds(outcomes: ItemOutcomes, planned: Collection[tuple[str, int]]) -> tup
     return fmean(fmean(marks) for marks in low.values()), fmean(fmean(marks) for marks in high.values())
 
 
-def _asked_once(answered: Mapping[str, list[int]]) -> bool:
-    return all(len(marks) == 1 for marks in answered.values())
+def asked_once(counts: ItemCounts) -> bool:
+    """True if no question was answered twice: the dice cannot be told from the choice of questions then."""
+    return all(answered == 1 for _, answered in counts.values())
 
 
-def _num_correct(answered: Mapping[str, list[int]]) -> int:
-    return sum(sum(marks) for marks in answered.values())
+def exam_interval(counts: ItemCounts) -> Interval:
+    """95% interval for these questions; asked once, that of the population, which is wider.
 
-
-def _mean(answered: Mapping[str, list[int]]) -> float:
-    return fmean(fmean(marks) for marks in answered.values())
-
-
-def exam_standard_error(answered: Mapping[str, list[int]]) -> float:
-    """Standard error of the score for these questions, from the variance of the repeats within each.
-
-    Shares are smoothed by Laplace's rule, so that a question that was always or never answered keeps some variance.
+    Wilson's at the sample size that the standard error within the questions is worth. It covers 93 to 98% for 2 and
+    more repeats at scores of .3 to .98 (simulated, as in the tests). A normal interval of the same error falls to 80%
+    near the ends, and one of a smoothed error covers 99% where it claims 95.
     """
-    variances = [_smoothed_variance(marks) / len(marks) for marks in answered.values()]
-    return sqrt(sum(variances)) / len(variances)
+    if asked_once(counts):
+        return population_interval(counts)
+    mean, error = mean_of(counts), _within_variance(counts)
+    num_samples = sum(answered for _, answered in counts.values())
+    # Without any spread within the questions all samples together still are finitely many.
+    effective = max(num_samples, mean * (1 - mean) / error) if error > 0 else num_samples
+    return _interval(mean * effective, effective, "wilson_within")
 
 
-def _smoothed_variance(marks: list[int]) -> float:
-    share = (sum(marks) + 1) / (len(marks) + 2)
-    return share * (1 - share)
-
-
-def _exam_interval(answered: Mapping[str, list[int]]) -> Interval:
-    if _asked_once(answered):
-        return _population_interval(answered)
-    half = normal_quantile(0.975) * exam_standard_error(answered)
-    mean = _mean(answered)
-    return Interval(low=max(0.0, mean - half), high=min(1.0, mean + half), method="within_question")
-
-
-def _population_interval(answered: Mapping[str, list[int]]) -> Interval:
-    if _asked_once(answered):
-        return _interval(_num_correct(answered), len(answered), "wilson")
-    return _around(_clustered_interval(answered), _exam_interval(answered))
-
-
-def _around(wide: Interval, narrow: Interval) -> Interval:
-    """Other questions cannot be surer than these: few repeats, whose variance is smoothed, may say so by chance."""
+def population_interval(counts: ItemCounts) -> Interval:
+    """95% interval for questions of this kind; never narrower than that of this exam."""
+    if asked_once(counts):
+        return _interval(sum(correct for correct, _ in counts.values()), len(counts), "wilson")
+    wide, narrow = _clustered_interval(counts), exam_interval(counts)
     return wide.model_copy(update={"low": min(wide.low, narrow.low), "high": max(wide.high, narrow.high)})
 
 
-def _clustered_interval(answered: Mapping[str, list[int]]) -> Interval:
-    num_questions = len(answered)
-    means = [fmean(marks) for marks in answered.values()]
+def _within_variance(counts: ItemCounts) -> float:
+    """Variance of the score for these questions: from the unbiased variance of the repeats within each question.
+
+    Questions that were answered once take the mean variance of the others.
+    """
+    known = {q: c * (n - c) / (n * (n - 1)) for q, (c, n) in counts.items() if n > 1}
+    typical = fmean(known.values())
+    return sum(known.get(q, typical) / n for q, (_, n) in counts.items()) / len(counts) ** 2
+
+
+def _clustered_interval(counts: ItemCounts) -> Interval:
+    means = [correct / answered for correct, answered in counts.values()]
     mean = fmean(means)
-    error = sqrt(variance(means) / num_questions) if num_questions > 1 else 0.0
-    if error == 0 or not _NEAR_AN_END <= mean <= 1 - _NEAR_AN_END:
-        # Without any spread between the questions each of them is still one draw only.
-        effective = num_questions if error == 0 else max(num_questions, mean * (1 - mean) / error**2)
+    spread = variance(means, mean) if len(means) > 1 else 0.0
+    if spread == 0 or not _NEAR_AN_END <= mean <= 1 - _NEAR_AN_END:
+        # Near an end a few questions carry all of the spread, and it is mostly underrated: it is drawn towards the
+        # largest that the score allows (every question all or nothing), the more the fewer questions carry it.
+        carriers = min(sum(each < 1 for each in means), sum(each > 0 for each in means))
+        trust = carriers / (carriers + _DRAWN_TOWARDS_LARGEST)
+        largest = mean * (1 - mean)
+        drawn = trust * spread + (1 - trust) * largest
+        effective = len(means) * max(1.0, largest / drawn) if spread > 0 else len(means)
         return _interval(mean * effective, effective, "wilson_effective")
-    half = t_quantile(0.975, num_questions - 1) * error
+    half = t_quantile(0.975, len(means) - 1) * sqrt(spread / len(means))
     return Interval(low=max(0.0, mean - half), high=min(1.0, mean + half), method="clustered_t")
 
 
-def _interval(num_correct: float, num_samples: float, method: Literal["wilson", "wilson_effective"]) -> Interval:
+def _interval(
+    num_correct: float, num_samples: float, method: Literal["wilson", "wilson_effective", "wilson_within"]
+) -> Interval:
     low, high = wilson(num_correct, num_samples)
     return Interval(low=low, high=high, method=method)
-
-
-def _gate(answered: Mapping[str, list[int]], baseline: float, margin: float) -> Gate:
-    mean = _mean(answered)
-    if _asked_once(answered):
-        # The ends of a two-sided 90% interval are the one-sided 95% bounds.
-        low, high = wilson(_num_correct(answered), len(answered), 2 * _ONE_SIDED - 1)
-        lower, upper = low - baseline, high - baseline
-    else:
-        half = normal_quantile(_ONE_SIDED) * exam_standard_error(answered)
-        lower, upper = mean - half - baseline, mean + half - baseline
-    verdict: Verdict = "PASS" if lower > -margin else "FAIL" if upper < -margin else "INCONCLUSIVE"
-    return Gate(
-        baseline=baseline,
-        margin=margin,
-        difference=mean - baseline,
-        lower=lower,
-        upper=upper,
-        verdict=verdict,
-        repeats_needed=_repeats_needed(answered, margin) if verdict == "INCONCLUSIVE" else None,
-    )
-
-
-def _repeats_needed(answered: Mapping[str, list[int]], margin: float) -> int | None:
-    if margin == 0:
-        return None
-    within = fmean(_smoothed_variance(marks) for marks in answered.values())
-    standard_errors = normal_quantile(_ONE_SIDED) + normal_quantile(_POWER)
-    needed = ceil(within * (standard_errors / margin) ** 2 / len(answered))
-    return needed if needed > max(len(marks) for marks in answered.values()) else None

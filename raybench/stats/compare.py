@@ -1,12 +1,14 @@
 """Two targets side by side: accuracy paired by item, and ratios of performance figures. Pure."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from math import sqrt
 from statistics import fmean, median, variance
 
 from raybench.records import Record
 from raybench.stats.accuracy import ItemOutcomes, correct_by_question
 from raybench.stats.distributions import mcnemar_exact_p, t_quantile, t_two_sided_p
+from raybench.stats.permutation import sign_flip_p
 
 _NUM_MOVED = 10
 
@@ -33,6 +35,11 @@ class AccuracyComparison(Record):
     """Exact McNemar p over the discordant pairs; None with several repeats, whose pairs are not independent."""
     moved: tuple[str, ...]
     """Ids of the questions that moved most, largest first, at most ten."""
+    moved_by: tuple[float, ...] = ()
+    """By how much they did: a's share of right answers minus b's."""
+    permutation_p: float | None = None
+    """Two-sided p of the sign-flip test over the questions' differences; with one repeat it is McNemar's. None in
+    reports of older versions."""
 
 
 class Ratio(Record):
@@ -61,6 +68,7 @@ def compare_accuracy(a: ItemOutcomes, b: ItemOutcomes) -> AccuracyComparison | N
     marks_a = correct_by_question({item: a[item] for item in both})
     marks_b = correct_by_question({item: b[item] for item in both})
     differences = {question: fmean(marks_a[question]) - fmean(marks_b[question]) for question in marks_a}
+    exact = [Fraction(sum(marks_a[q]), len(marks_a[q])) - Fraction(sum(marks_b[q]), len(marks_b[q])) for q in marks_a]
     only_a = sum(a[item] == "correct" != b[item] for item in both)
     only_b = sum(b[item] == "correct" != a[item] for item in both)
     interval = _paired_t(list(differences.values()))
@@ -75,6 +83,8 @@ def compare_accuracy(a: ItemOutcomes, b: ItemOutcomes) -> AccuracyComparison | N
         num_discordant=only_a + only_b,
         mcnemar_p=mcnemar_exact_p(only_a, only_b) if len(both) == len(differences) else None,
         moved=tuple(moved[:_NUM_MOVED]),
+        moved_by=tuple(differences[question] for question in moved[:_NUM_MOVED]),
+        permutation_p=sign_flip_p(exact),
     )
 
 

@@ -1,13 +1,12 @@
 # pyright: basic
-"""Quantiles, tails and the Wilson interval: typed doors to scipy and statsmodels, whose stubs are partial.
+"""Quantiles, tails and the Wilson interval: typed doors to scipy, whose stubs are partial.
 
 Only `scipy.special` is taken from scipy: `scipy.stats` takes three times as long to import.
 """
 
-from typing import Any
+from math import sqrt
 
 from scipy import special
-from statsmodels.stats.proportion import proportion_confint
 
 
 def normal_quantile(probability: float) -> float:
@@ -27,11 +26,13 @@ def t_two_sided_p(t: float, num_degrees: float) -> float:
 
 def wilson(num_correct: float, num_samples: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson interval of a share; the numbers need not be whole, so that an effective sample size can be used."""
-    ends: Any = proportion_confint(num_correct, num_samples, alpha=1.0 - confidence, method="wilson")
-    low, high = ends
-    share = num_correct / num_samples
+    share, z = num_correct / num_samples, normal_quantile((1 + confidence) / 2)
+    # By hand: statsmodels' takes a hundred times as long, and simulations of verdicts call it a million times.
+    middle = (share + z * z / (2 * num_samples)) / (1 + z * z / num_samples)
+    half = z * sqrt(share * (1 - share) / num_samples + (z / (2 * num_samples)) ** 2) / (1 + z * z / num_samples)
+    low, high = middle - half, middle + half
     # At shares of 0 and 1 rounding can leave the share itself a hair outside.
-    return max(0.0, min(float(low), share)), min(1.0, max(float(high), share))
+    return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
 def mcnemar_exact_p(num_only_a: int, num_only_b: int) -> float:

@@ -5,22 +5,27 @@ its scores to a reply limit that no check looked at.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from raybench.config.evals import EvalConfig
-from raybench.evals import eval_named
-from raybench.evals.answers import LETTERS
+from raybench.evals import eval_of
 from raybench.evals.base import Eval
 from raybench.evals.grade import outcomes
 from raybench.ledger.view import RunView
-from raybench.records import EvalUnit, Finding, Outcome, SampleRecord, Severity
+from raybench.records import EvalUnit, Finding, Outcome, SampleRecord, SampleSpec, Severity
 from raybench.stats.accuracy import AccuracyScore, score
 from raybench.stats.distributions import chi_square_p
+from raybench.stats.gate import Holding
+from raybench.validity.engine import simulated_targets
+from raybench.validity.references import differences, prompts_digest
 
 TRUNCATED_FRACTION = 0.01
 ERRORED_FRACTION = 0.01
 UNPARSED_FRACTION = 0.02
+FORMAT_GAP = 0.01
+"""Share of the score that may be lost to the form of the answers."""
 IDENTICAL_FRACTION = 0.05
 MIN_REPEATED_CHARS = 200
 """Shorter replies (a bare sum in a box) are the same text by right, whatever the temperature."""
@@ -45,25 +50,61 @@ class ScoredEval:
     """Their outcomes by (question, repeat)."""
     score: AccuracyScore
     """The score, its intervals and its gate."""
+    lenient_score: float | None
+    """Score if answers in another form than the requested one counted; None when nothing was answered. Shown beside
+    the score, never instead of it."""
+    prompts_sha256: str = ""
+    """Hash of the planned questions as asked; see `raybench.validity.references.prompts_digest`."""
+    reference_differs: tuple[str, ...] = ()
+    """What makes the measured reference another measurement, in words; empty where it is comparable, or there is
+    none."""
 
 
 def scored_evals(view: RunView) -> Iterator[ScoredEval]:
     """Every planned eval of every target, in the order of the configuration."""
-    planned: dict[tuple[str, str], list[tuple[str, tuple[str, int]]]] = defaultdict(list)
+    planned: dict[tuple[str, str], list[SampleSpec]] = defaultdict(list)
     for unit in view.units.values():
         if isinstance(unit, EvalUnit):
-            for spec in unit.samples:
-                planned[unit.target, unit.eval].append((spec.key, (spec.question, spec.repeat)))
+            planned[unit.target, unit.eval].extend(unit.samples)
+    simulated = simulated_targets(view)
     for target in view.config.targets:
         for config in view.config.evals:
             wanted = planned.get((target.name, config.name))
             if not wanted:
                 continue
-            evaluation = eval_named(config.name)
-            samples = tuple(view.samples[key] for key, _ in wanted if key in view.samples)
+            evaluation = eval_of(config)
+            samples = tuple(view.samples[spec.key] for spec in wanted if spec.key in view.samples)
             graded = outcomes(samples, evaluation)
-            figures = score(graded, {item for _, item in wanted}, config.baseline, config.margin)
-            yield ScoredEval(target.name, config, evaluation, samples, graded, figures)
+            digest, reference = prompts_digest(wanted), config.measured_reference
+            others: tuple[str, ...] = ()
+            if reference is not None:
+                others = differences(
+                    reference, prompts_sha256=digest, sampling=config.sampling,
+                    num_questions=len({spec.question for spec in wanted}), simulated=target.name in simulated,
+                )  # fmt: skip
+            holding = Holding(config.baseline, None if others else reference, config.gated_by, config.margin)
+            figures = score(graded, {(spec.question, spec.repeat) for spec in wanted}, holding)
+            lenient = lenient_score(samples, graded, evaluation)
+            yield ScoredEval(target.name, config, evaluation, samples, graded, figures, lenient, digest, others)
+
+
+def lenient_score(
+    samples: Iterable[SampleRecord], graded: Mapping[tuple[str, int], Outcome], evaluation: Eval
+) -> float | None:
+    """Mean over the questions, as `AccuracyScore.score`, where an unparsed reply is right when a lenient reader finds
+    the right answer in it. Cut replies are not read: the last number of a text that was not finished is no answer."""
+    marks: dict[str, list[int]] = defaultdict(list)
+    for sample in samples:
+        found = graded[sample.question, sample.repeat]
+        if found != "errored":
+            right = found == "correct" or (found == "unparsed" and _is_right_in_prose(sample, evaluation))
+            marks[sample.question].append(int(right))
+    return fmean(fmean(each) for each in marks.values()) if marks else None
+
+
+def _is_right_in_prose(sample: SampleRecord, evaluation: Eval) -> bool:
+    value = evaluation.lenient(sample.reply or "").value
+    return value is not None and evaluation.agree(value, sample.gold) is True
 
 
 def accuracy_findings(view: RunView) -> list[Finding]:
@@ -73,7 +114,10 @@ def accuracy_findings(view: RunView) -> list[Finding]:
 
 def findings(scored: ScoredEval) -> list[Finding]:
     """Findings about one eval on one target."""
-    checks = (_truncated, _errored, _unparsed, _max_tokens_low, _identical_repeats, _letter_bias)
+    checks = (
+        _truncated, _errored, _unparsed, _format_ignored, _max_tokens_low, _identical_repeats, _letter_bias,
+        _reference_differs,
+    )  # fmt: skip
     return [found for check in checks if (found := check(scored)) is not None]
 
 
@@ -86,6 +130,7 @@ def _finding(
         severity=severity,
         scope="target",
         target=scored.target,
+        eval=scored.config.name,
         rule=f"{scored.config.name}: {rule}",
         evidence=evidence,
         advice=advice,
@@ -160,6 +205,19 @@ def _unparsed(scored: ScoredEval) -> Finding | None:
     return _finding(scored, ("unparsed", "warn"), rule, evidence, advice)
 
 
+def _format_ignored(scored: ScoredEval) -> Finding | None:
+    strict, lenient = scored.score.score, scored.lenient_score
+    if strict is None or lenient is None or lenient - strict <= FORMAT_GAP:
+        return None
+    evidence: dict[str, float] = {"score": strict, "lenient_score": lenient, "gap": lenient - strict}
+    advice = (
+        "the model knows these answers and gives them in another form than the prompt asks for: look at the chat "
+        "template and at a system prompt that came in between, then read a few unparsed replies in the ledger"
+    )
+    rule = f"answers in another form than the requested one would add at most {FORMAT_GAP:.0%} to the score"
+    return _finding(scored, ("format_ignored", "warn"), rule, evidence, advice)
+
+
 def _max_tokens_low(scored: ScoredEval) -> Finding | None:
     limit, needed = scored.config.sampling.max_tokens, scored.evaluation.min_max_tokens
     if limit >= needed or scored.config.rows == "synthetic":
@@ -168,6 +226,21 @@ def _max_tokens_low(scored: ScoredEval) -> Finding | None:
     advice = f"raise sampling.max_tokens from {limit} to {needed}: a reply that is cut counts as not correct"
     rule = f"sampling.max_tokens is at least {needed}"
     return _finding(scored, ("max_tokens_low", "warn"), rule, evidence, advice)
+
+
+def _reference_differs(scored: ScoredEval) -> Finding | None:
+    if not scored.reference_differs:
+        return None
+    rule = (
+        "the measured reference has the same questions, prompt and sampling; it differs in "
+        f"{'; '.join(scored.reference_differs)}"
+    )
+    advice = (
+        "nothing is held against it. Measure the reference again with this configuration on the accepted target, and "
+        "save it with raybench report RUN_DIR --save-reference FILE"
+    )
+    evidence = {"num_differences": float(len(scored.reference_differs))}
+    return _finding(scored, ("reference_differs", "warn"), rule, evidence, advice)
 
 
 def _identical_repeats(scored: ScoredEval) -> Finding | None:
@@ -199,21 +272,24 @@ def _pairs(number: int) -> int:
 
 
 def _letter_bias(scored: ScoredEval) -> Finding | None:
-    if scored.evaluation.answer_form != "letter":
+    if not scored.evaluation.letters:
         return None
     wrong = list(_wrong_letters(scored.evaluation, scored.samples, scored.outcomes))
-    if len(wrong) < MIN_WRONG_LETTERS:
+    if len(wrong) < MIN_WRONG_LETTERS * len(scored.evaluation.letters) / 4:
         return None
+    letters = scored.evaluation.letters
     given = Counter(letter for letter, _ in wrong)
-    right = Counter(gold for _, gold in wrong)
-    # Right answers follow the draw of the options; a wrong one could as well be any of the three other letters.
-    expected = {letter: (len(wrong) - right[letter]) / (len(LETTERS) - 1) for letter in LETTERS}
+    # Right answers follow the draw of the options; a wrong one could as well be any of the other letters.
+    expected = dict.fromkeys(letters, 0.0)
+    for _, others in wrong:
+        for letter in others:
+            expected[letter] += 1 / len(others)
     statistic = sum((given[letter] - number) ** 2 / number for letter, number in expected.items() if number > 0)
-    p_value = chi_square_p(statistic, len(LETTERS) - 1)
+    p_value = chi_square_p(statistic, max(1, sum(number > 0 for number in expected.values()) - 1))
     if p_value >= LETTER_BIAS_P:
         return None
     evidence: dict[str, float] = {}
-    for letter in LETTERS:
+    for letter in letters:
         evidence |= {f"num_{letter}": given[letter], f"expected_{letter}": expected[letter]}
     evidence["p_value"] = p_value
     advice = "the options are shuffled, so a model that errs favours no letter: it guesses, or answers are misread"
@@ -224,9 +300,12 @@ def _letter_bias(scored: ScoredEval) -> Finding | None:
 def _wrong_letters(
     evaluation: Eval, samples: Sequence[SampleRecord], graded: dict[tuple[str, int], Outcome]
 ) -> Iterable[tuple[str, str]]:
-    """(letter that was given, right letter) of every incorrect answer."""
+    """(letter that was given, letters that were wrong) of every incorrect answer."""
     for sample in samples:
-        if graded[sample.question, sample.repeat] == "incorrect":
-            value = evaluation.extract(sample.reply or "", sample.finish_reason).value
-            if value is not None:
-                yield value, sample.gold
+        if graded[sample.question, sample.repeat] != "incorrect":
+            continue
+        num_options = len(sample.letter_order or evaluation.letters)
+        others = evaluation.letters[:num_options].replace(sample.gold, "")
+        value = evaluation.extract(sample.reply or "", sample.finish_reason).value
+        if value is not None and value in others:
+            yield value, others

@@ -1,11 +1,11 @@
 """From findings and what is missing to one word, and from that word to the exit code of the command."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 from raybench.errors import EXIT_GATE_FAILED, EXIT_INCOMPLETE, EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_OK
 from raybench.records import Finding
-from raybench.stats.accuracy import Verdict as GateOutcome
+from raybench.stats.gate import Verdict as GateOutcome
 
 Verdict = Literal["VALID", "INVALID", "INCOMPLETE"]
 """INVALID: a red finding. INCOMPLETE: units or samples are missing. VALID: neither, which warnings do not change."""
@@ -16,6 +16,20 @@ def verdict(findings: Iterable[Finding], num_missing: int) -> Verdict:
     if any(finding.severity == "red" for finding in findings):
         return "INVALID"
     return "INCOMPLETE" if num_missing else "VALID"
+
+
+def reds_about(findings: Iterable[Finding], target: str, eval_name: str, unit_keys: Collection[str]) -> tuple[str, ...]:
+    """Codes of the red findings that concern an eval on a target; `unit_keys` = keys of its units.
+
+    Those about the eval, about one of its units, and about the whole target or run; not those about other units.
+    """
+    found: list[str] = []
+    for finding in findings:
+        if finding.severity != "red" or finding.target not in (None, target):
+            continue
+        if finding.key in unit_keys if finding.key is not None else finding.eval in (None, eval_name):
+            found.append(finding.code)
+    return tuple(dict.fromkeys(found))
 
 
 def exit_code(

@@ -149,6 +149,30 @@ def test_a_refusal_for_good_ends_at_once_and_names_no_key(code: int) -> None:
     assert "sk-secret" not in record.error
 
 
+def test_an_error_that_quotes_the_question_does_not_carry_it_on() -> None:
+    (record,), _ = ask_canned([reply({"error": {"message": "input: [{'content': 'Question 0?'}] is too long"}}, 400)])
+    assert record.error is not None
+    assert "is too long" in record.error and "[the prompt]" in record.error
+    assert "Question 0?" not in record.error
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("\ud800 half \\boxed{70}", "\ufffd half \\boxed{70}"),
+        ("\ude00\ud83d", "\ufffd\ufffd"),
+        ("\U0001f600 and \0", "\U0001f600 and \0"),
+    ],
+)
+def test_halves_of_characters_do_not_end_a_block(text: str, kept: str) -> None:
+    # JSON may say "\\ud800", which no UTF-8 file can hold.
+    answers = [completion(text), completion("70")]
+    records, _ = ask_canned(answers, num_samples=2, concurrency=1)
+    assert [record.reply for record in records] == [kept, "70"]
+    assert [record.status for record in records] == ["ok", "ok"]
+    assert SampleRecord.model_validate_json(records[0].model_dump_json()) == records[0]
+
+
 @pytest.mark.parametrize(
     "answer", [reply(b"<html>proxy</html>"), reply({"choices": []}), reply({"choices": None}), completion("x", "abort")]
 )

@@ -1,11 +1,13 @@
 """The evals by name, and what every one of them promises."""
 
+import json
+
 import pytest
 
-from raybench.errors import ConfigError
+from raybench.errors import ConfigError, RowsError
 from raybench.evals import EVALS, eval_named
 from raybench.evals.base import Eval
-from raybench.evals.gpqa_diamond import letter_order
+from raybench.evals.options import letter_order
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,10 @@ def test_a_name_near_to_none_lists_all() -> None:
         eval_named("xyz")
 
 
-@pytest.mark.parametrize(("name", "number"), [("sums", 64), ("aime25", 30), ("gpqa_diamond", 198)])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("sums", 64), ("aime25", 30), ("gpqa_diamond", 198), ("math500", 500), ("gsm8k", 1319), ("mmlu_pro", 12032)],
+)
 def test_synthetic_rows_have_the_shape_of_the_real_ones(name: str, number: int) -> None:
     evaluation = EVALS[name]
     rows = evaluation.synthetic()
@@ -52,6 +57,8 @@ def test_a_right_answer_in_the_requested_form_is_read_as_gold(evaluation: Eval) 
         question = evaluation.ask(row, 3, 11)
         form = f'"answer": "{question.gold}"' if evaluation.answer_form == "letter" else f"\\boxed{{{question.gold}}}"
         assert evaluation.extract(f"So it is {form}.", "stop").value == question.gold
+        assert evaluation.lenient(f"So it is {form}.").value == question.gold
+        assert evaluation.agree(question.gold, question.gold) is True
 
 
 def test_synthetic_aime_answers_are_in_the_range_of_the_real_ones() -> None:
@@ -108,3 +115,41 @@ def test_the_order_is_the_same_in_every_version() -> None:
 def test_right_letters_are_even() -> None:
     places = [letter_order(f"q{number}", 0, 1).index(0) for number in range(4000)]
     assert all(abs(places.count(place) - 1000) < 120 for place in range(4))
+
+
+def test_gsm8k_reads_what_follows_the_worked_solution() -> None:
+    row = {"question": "How many?", "answer": "Two bags of 536 = <<2*536=1072>>1072.\n#### 1,072"}
+    assert EVALS["gsm8k"].ask(row, 0, 0).gold == "1072"
+    with pytest.raises(RowsError, match="gsm8k: the rows hold an answer that is not an integer"):
+        EVALS["gsm8k"].ask(row | {"answer": "#### about ten"}, 0, 0)
+
+
+def test_mmlu_pro_shows_every_option_once_and_keeps_the_right_one() -> None:
+    options = [f"option {number}" for number in range(10)]
+    row = {"id": "7", "question": "Which?", "options": json.dumps(options), "answer": "G"}
+    for repeat in range(10):
+        question = EVALS["mmlu_pro"].ask(row, repeat, 5)
+        lines = question.messages[0].content.splitlines()[2:12]
+        assert [line[:3] for line in lines] == [f"{letter}) " for letter in "ABCDEFGHIJ"]
+        assert sorted(line[3:] for line in lines) == options
+        assert lines["ABCDEFGHIJ".index(question.gold)][3:] == "option 6"
+        assert question.letter_order == letter_order("7", repeat, 5, 10)
+    assert len({EVALS["mmlu_pro"].ask(row, repeat, 5).gold for repeat in range(40)}) > 5
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"), [("no list", "A"), ('["a"]', "A"), ('["a", "b"]', "C"), ('["a", "b"]', "AB"), ("{}", "A")]
+)
+def test_an_mmlu_pro_row_that_is_none_is_named_without_its_text(options: str, answer: str) -> None:
+    row = {"id": "7", "question": "secret?", "options": options, "answer": answer}
+    with pytest.raises(RowsError, match=r"mmlu_pro: question 7 has \d options and the answer") as caught:
+        EVALS["mmlu_pro"].ask(row, 0, 0)
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize("num_options", [2, 3, 10])
+def test_every_place_is_drawn(num_options: int) -> None:
+    orders = [letter_order(f"q{number}", 0, 1, num_options) for number in range(2000)]
+    assert all(sorted(order) == list(range(num_options)) for order in orders)
+    counts = [sum(order.index(0) == place for order in orders) for place in range(num_options)]
+    assert all(abs(count - 2000 / num_options) < 5 * (2000 / num_options) ** 0.5 for count in counts)

@@ -1,6 +1,8 @@
 """Rows from files, from the hub, and made by code."""
 
 import csv
+import dataclasses
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -72,7 +74,7 @@ def test_the_columns_of_the_published_file_are_known(tmp_path: Path) -> None:
         "Question": "Which?", "Correct Answer": "a", "Incorrect Answer 1": "b", "Incorrect Answer 2": "c",
         "Incorrect Answer 3": "d", "Record ID": "rec1", "Subdomain": "z",
     }  # fmt: skip
-    rows = read_rows(GPQA, str(_write(tmp_path / "own.csv", [row])))
+    rows = read_rows(GPQA, str(_write(tmp_path / "own.csv", [row] * 198)))
     assert rows.rows[0] == {
         "question": "Which?", "correct": "a", "incorrect_1": "b", "incorrect_2": "c", "incorrect_3": "d", "id": "rec1"
     }  # fmt: skip
@@ -214,3 +216,44 @@ def test_reading_a_text_file_does_not_import_datasets(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert len(read_rows(AIME, str(_write(tmp_path / "own.jsonl", PROBLEMS))).rows) == 2
     assert len(read_rows(AIME, str(_write(tmp_path / "own.csv", PROBLEMS))).rows) == 2
+
+
+def _gpqa_rows(number: int) -> list[dict[str, object]]:
+    return [
+        {
+            "Question": f"PLANTED text {n}?", "Correct Answer": "PLANTED a", "Incorrect Answer 1": "b",
+            "Incorrect Answer 2": "c", "Incorrect Answer 3": "d", "Record ID": f"rec{n}",
+        }
+        for n in range(number)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [197, 199, 448])
+def test_a_gpqa_file_of_another_size_is_refused(tmp_path: Path, number: int) -> None:
+    path = _write(tmp_path / "own.csv", _gpqa_rows(number))
+    with pytest.raises(RowsError, match=f"holds {number} rows, and gpqa_diamond has 198: .* set `limit`") as caught:
+        read_rows(GPQA, str(path))
+    assert "PLANTED" not in caught.value.message
+
+
+def test_an_unknown_gpqa_file_earns_a_note_with_its_hash_and_a_known_one_none(tmp_path: Path) -> None:
+    path = _write(tmp_path / "own.csv", _gpqa_rows(198))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    (note,) = read_rows(GPQA, str(path)).notes
+    assert f"gpqa_diamond: own.csv has the SHA-256 {sha256}" in note
+    assert "PLANTED" not in note
+    known = dataclasses.replace(GPQA, known_files=frozenset({sha256}))
+    assert read_rows(known, str(path)).notes == ()
+    assert read_rows(GPQA, "synthetic").notes == read_rows(AIME, str(_write(tmp_path / "b.csv", PROBLEMS))).notes == ()
+
+
+def test_the_file_of_simple_evals_is_the_known_one() -> None:
+    assert GPQA.known_files == {"41d1213cd7a4998605a26c2798500652572007161b3a92817ba46b35befcd305"}
+
+
+def test_options_of_a_list_survive_every_format(tmp_path: Path) -> None:
+    mmlu = EVALS["mmlu_pro"]
+    rows: list[dict[str, object]] = [{"question_id": 7, "question": "Which?", "options": ["a", "b"], "answer": "B"}]
+    for name in ("own.jsonl", "own.parquet"):
+        (row,) = read_rows(mmlu, str(_write(tmp_path / name, rows))).rows
+        assert mmlu.ask(row, 0, 0).gold in ("A", "B")

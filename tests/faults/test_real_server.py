@@ -70,7 +70,9 @@ def write_config(path: Path, **changes: object) -> Path:
         "targets": [{"name": "bf16", "accelerator": "CPU"}],
         "engine": {"kind": "sglang", "environment": ENVIRONMENT.model_dump(), "args": ARGS, "startup_timeout_s": 600},
         "perf": [{"batch_sizes": [1, 4], "input_tokens": 256, "output_tokens": 64, "repeats": 2}],
-        "evals": [{"name": "sums", "sampling": {"temperature": 0, "max_tokens": 64}, "baseline": 0.95}],
+        "evals": [
+            {"name": "sums", "sampling": {"temperature": 0, "max_tokens": 64}, "baseline": 0.95, "gate": "published"}
+        ],
         "publish": {"wandb": {"mode": "disabled"}},
     }  # fmt: skip
     path.write_text(yaml.safe_dump({k: v for k, v in (content | changes).items() if v is not None}))

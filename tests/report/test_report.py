@@ -10,10 +10,10 @@ from report_cases import CASES, terminal_text
 
 from raybench.records import EvalUnit, Finding, PerfMeasurement, PerfUnit
 from raybench.report import words
-from raybench.report.markdown import markdown_table, render
+from raybench.report.markdown import render
 from raybench.report.model import Report
 from raybench.report.summary import make_report
-from raybench.report.tables import Table
+from raybench.report.tables import Table, markdown_table
 
 HERE = Path(__file__).parent
 
@@ -162,8 +162,12 @@ def test_incomplete_prints_both_bounds_and_how_to_resume() -> None:
     assert "`raybench run study.yaml --resume RUN_DIR`" in page
     accuracy = report.evals[0].accuracy
     assert (accuracy.worst, accuracy.best) == (18 / 40, 38 / 40)
-    assert "0.450 if every missing or errored sample were wrong, 0.950 if every one were right" in page
-    assert "between 0.450 and 0.950" in terminal_text(report, 120)
+    assert "45.0 if every missing or errored sample were wrong, 95.0 if every one were right" in page
+    assert "score between 45.0 and 95.0 with them" in terminal_text(report, 120)
+    gate = report.evals[0].accuracy.gate
+    assert gate is not None
+    assert gate.verdict == "INCOMPLETE"
+    assert "no verdict: 20 of 40 samples are missing" in page
 
 
 def test_a_run_that_never_had_a_plan_is_incomplete() -> None:

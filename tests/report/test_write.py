@@ -26,11 +26,17 @@ def _with_rows() -> LedgerBuilder:
 def test_both_files_and_the_same_bytes_again(tmp_path: Path) -> None:
     folder = whole_ledger().write(tmp_path / "run")
     report = write_report(folder)
-    first = [(folder / name).read_bytes() for name in ("report.md", "report.json")]
+    names = ("report.md", "report.json", "grades.jsonl")
+    first = [(folder / name).read_bytes() for name in names]
     assert write_report(folder) == report
-    assert [(folder / name).read_bytes() for name in ("report.md", "report.json")] == first
+    assert [(folder / name).read_bytes() for name in names] == first
     assert Report.model_validate_json(first[1]) == report
-    assert sorted(path.name for path in folder.iterdir()) == ["ledger.jsonl", "report.json", "report.md"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "grades.jsonl",
+        "ledger.jsonl",
+        "report.json",
+        "report.md",
+    ]
 
 
 def test_a_copy_elsewhere_makes_the_same_bytes(tmp_path: Path) -> None:
@@ -65,7 +71,8 @@ def _code(builder: LedgerBuilder, tmp_path: Path, infrastructure: int | None = N
 
 
 def test_exit_codes_of_whole_runs(tmp_path: Path) -> None:
-    evals = [{"name": "sums", "sampling": {"temperature": 0, "max_tokens": 64}, "baseline": 1.0, "margin": 0.0}]
+    evals = [{"name": "sums", "sampling": {"temperature": 0, "max_tokens": 64}, "baseline": 1.0, "margin": 0.0,
+              "gate": "published"}]  # fmt: skip
     assert _code(whole_ledger(), tmp_path) == 0
     assert _code(whole_ledger(config(evals=evals)), tmp_path) == 32
     assert _code(whole_ledger(skip=lambda key: key == KEY), tmp_path) == 31
@@ -73,6 +80,11 @@ def test_exit_codes_of_whole_runs(tmp_path: Path) -> None:
     assert _code(whole_ledger(engine=_two_versions_on_beta), tmp_path) == 0
     evals[0] |= {"baseline": 0.95, "margin": 0.05}
     assert _code(whole_ledger(config(evals=evals)), tmp_path) == 33
+    # The same published score, shown and not gated.
+    evals[0] |= {"baseline": 1.0, "gate": "none"}
+    assert _code(whole_ledger(config(evals=evals)), tmp_path) == 0
+    evals[0] |= {"gate": None}
+    assert _code(whole_ledger(config(evals=evals)), tmp_path) == 0
 
 
 def _two_versions_on_beta(facts: EngineFacts) -> EngineFacts:

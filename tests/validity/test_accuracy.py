@@ -189,3 +189,54 @@ def test_letter_bias() -> None:
 def test_even_wrong_letters_and_few_are_fine(given: str, gold: str, repeats: int) -> None:
     settings = config(evals=_eval("gpqa-diamond", repeats=repeats))
     assert accuracy_findings(whole_ledger(settings, sample=_letters(given, gold)).view()) == []
+
+
+def _in_prose(number: int) -> Change:
+    """Every n-th reply of alpha says its answer in prose, where no strict reader looks."""
+
+    def change(sample: SampleRecord) -> SampleRecord:
+        hit = sample.target == "alpha" and int(sample.question[1:]) % number == 0
+        return sample.model_copy(update={"reply": f"So the answer is {sample.gold}."}) if hit else sample
+
+    return change
+
+
+def test_format_ignored() -> None:
+    found = {f.code: f for f in accuracy_findings(whole_ledger(sample=_in_prose(10)).view())}
+    assert sorted(found) == ["format_ignored", "unparsed"]
+    ignored = found["format_ignored"]
+    assert (ignored.severity, ignored.scope, ignored.target) == ("warn", "target", "alpha")
+    assert ignored.evidence == pytest.approx({"score": 0.8, "lenient_score": 0.9, "gap": 0.1})
+    assert "chat template" in ignored.advice
+
+
+def test_a_lenient_reading_never_counts() -> None:
+    alpha, beta = scored_evals(whole_ledger(sample=_in_prose(10)).view())
+    assert (alpha.score.score, alpha.lenient_score) == (pytest.approx(0.8), pytest.approx(0.9))
+    assert (beta.score.score, beta.lenient_score) == (pytest.approx(0.95), pytest.approx(0.95))
+
+
+def test_wrong_answers_in_prose_and_cut_ones_are_no_matter_of_format() -> None:
+    wrong = _every(4, reply="So the answer is 9999.")
+    assert [f.code for f in accuracy_findings(whole_ledger(sample=wrong).view())] == ["unparsed"]
+
+    def cut(sample: SampleRecord) -> SampleRecord:
+        reply = f"So the answer is {sample.gold}"
+        return sample.model_copy(update={"reply": reply, "finish_reason": "length", "output_tokens": 64})
+
+    view = whole_ledger(sample=cut).view()
+    assert {f.code for f in accuracy_findings(view)} == {"truncated"}
+    assert [scored.lenient_score for scored in scored_evals(view)] == [0.0, 0.0]
+
+
+def test_a_score_of_nothing_has_no_lenient_one() -> None:
+    alpha = next(iter(scored_evals(whole_ledger(skip=lambda key: key.startswith("alpha-sums")).view())))
+    assert (alpha.score.score, alpha.lenient_score) == (None, None)
+
+
+def test_letter_bias_among_ten_options() -> None:
+    settings = config(evals=_eval("mmlu_pro", repeats=4))
+    found = accuracy_findings(whole_ledger(settings, sample=_letters("A", gold="ABCDEFGHIJ")).view())
+    assert [f.code for f in found] == ["letter_bias"] * 2
+    assert found[0].evidence["num_A"] == 144
+    assert accuracy_findings(whole_ledger(settings, sample=_letters("BCDEFGHIJA", gold="ABCDEFGHIJ")).view()) == []
