@@ -5,7 +5,6 @@ check that says so, never in an exception.
 """
 
 import hashlib
-import importlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from raybench.client.job import ChatJob
 from raybench.engine.base import Engine, RenderedPrompt
 from raybench.engine.http_json import Answer, ask
 from raybench.evals import eval_named
+from raybench.evals.battery import self_test
 from raybench.evals.canary import MAX_TOKENS, fixed_texts
 from raybench.evals.grade import outcome
 from raybench.records import (
@@ -278,11 +278,7 @@ class Bench:
 
 def _grader() -> _Seen:
     """The battery of replies through the graders of this very machine."""
-    try:
-        battery = importlib.import_module("raybench.evals.battery")
-    except ModuleNotFoundError:
-        return _Seen("ok", "no battery of replies in this raybench")
-    failures: tuple[str, ...] = battery.self_test()
+    failures = self_test()
     if failures:
         words = f"the graders misread {len(failures)} replies of their own battery, the first: {failures[0]}"
         return _Seen("stop", words, {"num_misread": len(failures)})

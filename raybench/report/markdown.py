@@ -22,7 +22,7 @@ def render(report: Report) -> str:
         *_comparisons(report),
         *accuracy_blocks(report),
         *_diagnosis(report),
-        *preflight_section(report.preflight, markdown_table),
+        *preflight_section(report.preflight),
         *_startup(report),
         *_targets(report),
         *_failures(report),

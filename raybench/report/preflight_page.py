@@ -1,10 +1,10 @@
 """The report's section on the preflight: what every node's checks saw before its first scored sample. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from raybench.ledger.view import RunView
 from raybench.report.model import PreflightRow
-from raybench.report.tables import Table
+from raybench.report.tables import Table, markdown_table
 from raybench.validity.preflight import counting_checks
 
 TITLE = "## Preflight"
@@ -29,14 +29,18 @@ def preflight_rows(view: RunView) -> tuple[PreflightRow, ...]:
     return tuple(sorted(rows, key=lambda row: (order.index(row.target), row.node)))
 
 
-def preflight_section(rows: Sequence[PreflightRow], draw: Callable[[Table], str]) -> list[str]:
-    """Blocks of the section; none where nothing was checked. `draw` makes a table's text."""
+def preflight_section(rows: Sequence[PreflightRow]) -> list[str]:
+    """Blocks of the section; none where nothing was checked."""
     if not rows:
         return []
     cells = tuple((row.target, row.node, _name(row), row.result, row.words) for row in rows)
     requests, total_s = sum(row.num_requests for row in rows), sum(row.duration_s for row in rows)
     took = f"{requests:,} requests, {total_s:,.1f} s in all."
-    return [TITLE, f"{LEAD} {took}", draw(Table(("Target", "Node", "Check", "Result", "Seen"), cells, num_left=5))]
+    return [
+        TITLE,
+        f"{LEAD} {took}",
+        markdown_table(Table(("Target", "Node", "Check", "Result", "Seen"), cells, num_left=5)),
+    ]
 
 
 def _name(row: PreflightRow) -> str:

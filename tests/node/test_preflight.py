@@ -304,12 +304,7 @@ def test_a_server_without_log_probabilities_is_not_compared() -> None:
 
 
 def test_graders_that_misread_their_battery_say_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Battery:
-        @staticmethod
-        def self_test() -> tuple[str, ...]:
-            return ("integer: 'Answer: 70' read as None",)
-
-    monkeypatch.setattr(preflight.importlib, "import_module", lambda name: Battery)
+    monkeypatch.setattr(preflight, "self_test", lambda: ("integer: 'Answer: 70' read as None",))
     found = made(planned("grader"))
     assert (found.result, found.evidence) == ("stop", {"num_misread": 1})
     assert "'Answer: 70' read as None" in found.words
