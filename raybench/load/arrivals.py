@@ -13,7 +13,7 @@ def open_times_s(load: OpenLoad, seed: int) -> Floats:
 
 
 def ramp_times_s(load: RampLoad, seed: int) -> Floats:
-    """Arrival times of a ramp, ascending: those of a unit rate, bent by the inverse of the requests expected by then."""
+    """Arrival times of a ramp, ascending: those of a unit rate, bent by the inverse of the requests expected so far."""
     start, change = load.start_rate_per_s, load.end_rate_per_s - load.start_rate_per_s
     expected = (start + change / 2) * load.duration_s
     unit = _unit_times(seed, load.arrivals, 1.0, expected)

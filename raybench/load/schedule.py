@@ -24,8 +24,8 @@ class ScheduledRequest:
     index: int
     """Place in the schedule, from 0. Requests with a time ascend in it."""
     at_s: float | None
-    """When it is to be sent, in seconds since the start (simulated seconds where scaled); None = after the one before it
-    in its chain."""
+    """When it is to be sent, in seconds since the start (simulated seconds where scaled); None = after the one before
+    it in its chain."""
     slot: int | None
     """User of a closed loop; its requests are one chain. None = no user."""
     session: int | None
