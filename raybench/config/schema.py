@@ -5,12 +5,21 @@ Pure: nothing here reads a file. Names of evals are checked here only for shape;
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, JsonValue, Tag, ValidationError, field_validator, model_validator
 
 from raybench.config.evals import EvalConfig
 from raybench.config.names import Name
 from raybench.config.preflight import PreflightConfig
 from raybench.config.publish import PublishConfig
+from raybench.config.serving import (
+    AnyServingSweep,
+    ClosedSweep,
+    OpenSweep,
+    RampSweep,
+    SessionsSweep,
+    SloSearch,
+    TraceSweep,
+)
 from raybench.records import Record, WarmUp
 
 FlagValue = str | int | float | bool | None | dict[str, JsonValue] | list[str | int | float]
@@ -228,6 +237,25 @@ class OneBatchSweep(Record):
         return sizes
 
 
+def _load_of(entry: object) -> str:
+    """Which kind of load an entry under `perf` is: `one_batch` where it does not say."""
+    load = entry.get("load", "one_batch") if isinstance(entry, dict) else getattr(entry, "load", "one_batch")
+    return str(load)
+
+
+Sweep = Annotated[
+    Annotated[OneBatchSweep, Tag("one_batch")]
+    | Annotated[ClosedSweep, Tag("closed")]
+    | Annotated[OpenSweep, Tag("open")]
+    | Annotated[RampSweep, Tag("ramp")]
+    | Annotated[TraceSweep, Tag("trace")]
+    | Annotated[SessionsSweep, Tag("sessions")]
+    | Annotated[SloSearch, Tag("slo_search")],
+    Discriminator(_load_of),
+]
+"""An entry under `perf`, by its `load`."""
+
+
 class RunConfig(Record):
     """The whole configuration of a run."""
 
@@ -241,14 +269,24 @@ class RunConfig(Record):
     """Arms of the comparison."""
     engine: EngineConfig = EngineConfig()
     """Common engine settings."""
-    perf: tuple[OneBatchSweep, ...] = ()
-    """Performance sweeps."""
+    perf: tuple[Sweep, ...] = ()
+    """Performance sweeps and searches."""
     evals: tuple[EvalConfig, ...] = ()
     """Accuracy evaluations."""
     preflight: PreflightConfig = PreflightConfig()
     """Checks before the evaluations."""
     publish: PublishConfig = PublishConfig()
     """Sinks."""
+
+    @property
+    def batch_sweeps(self) -> tuple[OneBatchSweep, ...]:
+        """Sweeps over static batches."""
+        return tuple(sweep for sweep in self.perf if isinstance(sweep, OneBatchSweep))
+
+    @property
+    def serving_sweeps(self) -> tuple[AnyServingSweep, ...]:
+        """Sweeps and searches over serving loads."""
+        return tuple(sweep for sweep in self.perf if not isinstance(sweep, OneBatchSweep))
 
     @model_validator(mode="after")
     def _names_and_work(self) -> "RunConfig":

@@ -10,11 +10,11 @@ from raybench.records.facts import EngineFacts, GpuFacts, MemoryUsage, NodeFacts
 from raybench.records.findings import Finding, Severity
 from raybench.records.lines import LEDGER_VERSION, Kind, LedgerRecord
 from raybench.records.measurements import (
+    AnyMeasurement,
     Cause,
     CheckMeasurement,
     EvalMeasurement,
     Failure,
-    GpuSummary,
     Measurement,
     Outcome,
     Pass,
@@ -24,19 +24,26 @@ from raybench.records.measurements import (
     Sign,
     TeacherForced,
 )
+from raybench.records.serving import LoadMeasurement
+from raybench.records.telemetry import GpuSummary
 from raybench.records.units import (
+    AnyUnit,
     Check,
     CheckUnit,
     EvalUnit,
+    LoadRoute,
+    LoadUnit,
     Message,
     OneBatchLoad,
     PerfUnit,
     Plan,
+    Probe,
     ReplyBudget,
     Route,
     RuleSpec,
     SampleSpec,
     Sampling,
+    Timed,
     Unit,
     WarmUp,
     bare_text,
@@ -45,6 +52,8 @@ from raybench.records.units import (
 
 __all__ = [
     "LEDGER_VERSION",
+    "AnyMeasurement",
+    "AnyUnit",
     "Cause",
     "Check",
     "CheckMeasurement",
@@ -58,6 +67,9 @@ __all__ = [
     "GpuSummary",
     "Kind",
     "LedgerRecord",
+    "LoadMeasurement",
+    "LoadRoute",
+    "LoadUnit",
     "Measurement",
     "MemoryUsage",
     "Message",
@@ -68,6 +80,7 @@ __all__ = [
     "PerfMeasurement",
     "PerfUnit",
     "Plan",
+    "Probe",
     "Record",
     "ReplyBudget",
     "RequestRow",
@@ -80,6 +93,7 @@ __all__ = [
     "Sign",
     "StartUpPhase",
     "TeacherForced",
+    "Timed",
     "Unit",
     "WarmUp",
     "bare_text",

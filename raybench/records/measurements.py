@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from raybench.records.base import Record
+from raybench.records.serving import LoadMeasurement
+from raybench.records.telemetry import GpuSummary
 from raybench.records.units import Check, Route
 
 
@@ -80,25 +82,6 @@ class Pass(Record):
     """Sum of the tokens of the requests' first chunks: one each where every token is told of; None = not kept."""
     error: str | None = None
     """First error message of the pass, redacted; None if all went well."""
-
-
-class GpuSummary(Record):
-    """Telemetry of one GPU over a measured pass."""
-
-    index: int
-    """NVML index."""
-    mean_power_w: float | None = None
-    """Mean power."""
-    energy_j: float | None = None
-    """Energy by the GPU's own counter."""
-    max_temperature_c: float | None = None
-    """Highest temperature."""
-    min_sm_clock_mhz: float | None = None
-    """Lowest SM clock."""
-    max_sm_clock_mhz: float | None = None
-    """Highest SM clock."""
-    throttle_reasons: tuple[str, ...] = ()
-    """Clock-event reasons seen, power cap and idle included by name."""
 
 
 class PerfMeasurement(Record):
@@ -252,7 +235,8 @@ class CheckMeasurement(Record):
     """True: a simulated engine answered."""
 
 
-Measurement = Annotated[PerfMeasurement | EvalMeasurement | CheckMeasurement, Field(discriminator="kind")]
+AnyMeasurement = PerfMeasurement | LoadMeasurement | EvalMeasurement | CheckMeasurement
+Measurement = Annotated[AnyMeasurement, Field(discriminator="kind")]
 
 
 Cause = Literal["node_lost", "engine_died", "engine_start", "timeout", "client", "bug", "stopped", "preflight"]

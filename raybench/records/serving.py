@@ -11,7 +11,7 @@ from pydantic import Field
 
 from raybench.records.base import Record
 from raybench.records.loads import Slo
-from raybench.records.measurements import GpuSummary
+from raybench.records.telemetry import GpuSummary
 
 
 class Percentiles(Record):
@@ -149,7 +149,7 @@ class LoadFigures(Record):
     coherence: float | None = None
     """Closed loops: 0 = requests start at any time, 1 = all start together, again and again."""
     early_ttft_ratio: float | None = None
-    """Median time to first token in the first fifth of the window over that of the rest; 1 without a start-up effect."""
+    """Median time to first token in the first fifth of the window over that of the rest."""
     input_tokens: int = 0
     """Prompt tokens of all requests that ended well, as the server counted them."""
     asked_input_tokens: int = 0

@@ -6,9 +6,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from raybench.records.base import Record, content_hash
+from raybench.records.loads import ServingLoad, Slo
 
 Route = Literal["chat", "completions"]
 """Route of an eval's requests: `chat` goes through the server's chat template, `completions` sends the bare text."""
+
+LoadRoute = Literal["generate", "chat", "completions"]
+"""Route of a serving load: `generate` is SGLang's own and takes token ids, the others are OpenAI's."""
 
 Check = Literal["limits", "grader", "prompt", "canary", "agreement", "numerics"]
 """Preflight checks, in the order in which a node makes them: the cheap ones first."""
@@ -61,6 +65,49 @@ class PerfUnit(Record):
     """Warm-up before the measured pass."""
     timeout_s: float = Field(gt=0)
     """Wall-clock limit of the unit, warm-up included, in seconds."""
+
+
+class Probe(Record):
+    """What a probe is to the search that asked for it."""
+
+    number: int = Field(ge=0)
+    """Which probe of its search, from 0."""
+    role: Literal["bracket", "bisect", "confirm"]
+    """bracket = looks for values on both sides, bisect = halves what lies between them, confirm = tries the winner
+    again with other arrivals and prompts."""
+
+
+class LoadUnit(Record):
+    """One serving load, one repeat, on one launch of an engine. Owns its hosts alone while it runs."""
+
+    kind: Literal["load"] = "load"
+    """Tag of the union of units."""
+    key: str
+    """Content hash of what is measured."""
+    target: str
+    """Name of the target in the configuration."""
+    sweep: str
+    """Name of the sweep or search in the configuration."""
+    load: ServingLoad
+    """The load point."""
+    repeat: int = Field(ge=0)
+    """Number of the repeat within the launch, from 0."""
+    launch: int = Field(ge=0)
+    """Number of the engine launch that is asked for, from 0."""
+    order: int = Field(ge=0)
+    """Place of this point in the drawn order of its (sweep, repeat, launch)."""
+    arrival_seed: int
+    """Seed of arrivals and lengths; the same on all targets and for all points that are compared."""
+    prompt_seed: int
+    """Seed of the prompts' tokens; distinct for every point, repeat and launch."""
+    route: LoadRoute = "generate"
+    """Route that the requests take."""
+    slo: Slo | None = None
+    """What goodput is measured by; not part of the key."""
+    probe: Probe | None = None
+    """What it is to a search; None = it is a point of a sweep."""
+    timeout_s: float = Field(gt=0)
+    """Wall-clock limit of the unit in seconds."""
 
 
 class Sampling(Record):
@@ -187,7 +234,10 @@ class CheckUnit(Record):
     """Limit of one request in seconds."""
 
 
-Unit = Annotated[PerfUnit | EvalUnit | CheckUnit, Field(discriminator="kind")]
+Timed = PerfUnit | LoadUnit
+"""Units that measure time: they own their hosts alone and are bound to a launch."""
+AnyUnit = PerfUnit | LoadUnit | EvalUnit | CheckUnit
+Unit = Annotated[AnyUnit, Field(discriminator="kind")]
 
 
 class RuleSpec(Record):
@@ -201,6 +251,8 @@ class RuleSpec(Record):
     """Eval whose units it decides on."""
     parameters: dict[str, float] = {}
     """Its numbers."""
+    probe: LoadUnit | None = None
+    """Searches: the first probe, of which all others are made; None for other rules."""
 
 
 class Plan(Record):
