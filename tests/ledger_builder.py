@@ -88,7 +88,7 @@ def plan(settings: RunConfig, num_questions: int = 40) -> Plan:
     """Units with keys that can be read: `alpha-static-b4-r0-l0`, `alpha-sums-1`."""
     units: list[PerfUnit | EvalUnit] = []
     for target in settings.targets:
-        for sweep in settings.perf:
+        for sweep in settings.batch_sweeps:
             for launch in range(sweep.launches):
                 for repeat in range(sweep.repeats):
                     for order, size in enumerate(sweep.batch_sizes):

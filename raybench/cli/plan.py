@@ -11,7 +11,7 @@ from raybench.cli.options import Config, Sets
 if TYPE_CHECKING:
     from raybench.config.schema import RunConfig
     from raybench.plan.demands import Demand
-    from raybench.records import CheckUnit, EvalUnit, PerfUnit, Plan
+    from raybench.records import AnyUnit, Plan
 
 
 def plan(
@@ -23,6 +23,7 @@ def plan(
     from raybench.config.read import digest, load
     from raybench.evals import presets_of
     from raybench.evals.rows import rows_of
+    from raybench.load.traces import traces_of
     from raybench.plan.demands import demands
     from raybench.plan.expand import expand
     from raybench.plan.keys import plan_digest
@@ -31,7 +32,7 @@ def plan(
     rows = rows_of(settings.evals)
     for note in (note for one in rows.values() for note in one.notes):
         typer.echo(f"note: {note}", err=True)
-    whole = expand(settings, rows)
+    whole = expand(settings, rows, traces_of(settings.trace_sweeps))
     wanted = demands(settings)
     if as_json:
         content = {
@@ -56,12 +57,16 @@ def plan(
     _print(settings, whole, wanted, plan_digest(whole))
 
 
-def _row(unit: "PerfUnit | EvalUnit | CheckUnit") -> dict[str, str | int]:
-    from raybench.records import CheckUnit, PerfUnit
+def _row(unit: "AnyUnit") -> dict[str, str | int]:
+    from raybench.load.words import point_words
+    from raybench.records import CheckUnit, LoadUnit, PerfUnit
 
     if isinstance(unit, PerfUnit):
         what = f"{unit.load.batch_size} x {unit.load.input_tokens} in, {unit.load.output_tokens} out"
         place: dict[str, str | int] = {"name": unit.sweep, "repeat": unit.repeat, "launch": unit.launch}
+    elif isinstance(unit, LoadUnit):
+        what = point_words(unit.load) + (", first probe of a search" if unit.probe else "")
+        place = {"name": unit.sweep, "repeat": unit.repeat, "launch": unit.launch}
     elif isinstance(unit, CheckUnit):
         what = f"{len(unit.samples)} questions" if unit.samples else ""
         place = {"name": unit.check, "place": unit.place}
@@ -75,7 +80,7 @@ def _print(settings: "RunConfig", whole: "Plan", wanted: Sequence["Demand"], dig
     from rich.console import Console
     from rich.table import Table
 
-    from raybench.records import CheckUnit, EvalUnit, PerfUnit
+    from raybench.records import CheckUnit, EvalUnit, Timed
 
     console = Console(highlight=False)
     console.print(f"{settings.name}: model {settings.model.path}, plan {digest}")
@@ -83,7 +88,7 @@ def _print(settings: "RunConfig", whole: "Plan", wanted: Sequence["Demand"], dig
         "target", "accelerator", "nodes", "GPUs", "perf units", "eval units", "samples", "launches", box=None
     )
     for demand in wanted:
-        perf = [u for u in whole.units if isinstance(u, PerfUnit) and u.target == demand.target]
+        perf = [u for u in whole.units if isinstance(u, Timed) and u.target == demand.target]
         evals = [u for u in whole.units if isinstance(u, EvalUnit) and u.target == demand.target]
         targets.add_row(
             demand.target,
@@ -101,7 +106,7 @@ def _print(settings: "RunConfig", whole: "Plan", wanted: Sequence["Demand"], dig
     units.columns[0].min_width = 16
     for unit in whole.units:
         row = _row(unit)
-        if isinstance(unit, PerfUnit):
+        if isinstance(unit, Timed):
             place = f"launch {unit.launch + 1}, repeat {unit.repeat + 1}"
         elif isinstance(unit, CheckUnit):
             place = f"node {unit.place + 1}"

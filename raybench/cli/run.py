@@ -72,13 +72,14 @@ def _order(
     from raybench.evals.rows import rows_of
     from raybench.ledger.journal import read
     from raybench.ledger.view import fold
+    from raybench.load.traces import traces_of
     from raybench.plan.expand import expand
 
     out, resume = folders
     rows = rows_of(settings.evals)
     for note in (note for one in rows.values() for note in one.notes):
         typer.echo(f"note: {note}", err=True)
-    plan = expand(settings, rows)
+    plan = expand(settings, rows, traces_of(settings.trace_sweeps))
     if resume is not None:
         check_resumable(resume, "python -m " + " ".join(command))
         run_id = fold(read(resume)).run.run_id

@@ -288,6 +288,11 @@ class RunConfig(Record):
         """Sweeps and searches over serving loads."""
         return tuple(sweep for sweep in self.perf if not isinstance(sweep, OneBatchSweep))
 
+    @property
+    def trace_sweeps(self) -> tuple[TraceSweep, ...]:
+        """Sweeps that replay a trace."""
+        return tuple(sweep for sweep in self.perf if isinstance(sweep, TraceSweep))
+
     @model_validator(mode="after")
     def _names_and_work(self) -> "RunConfig":
         for what, names in (

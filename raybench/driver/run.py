@@ -29,14 +29,26 @@ from raybench.ledger.journal import Journal
 from raybench.ledger.view import RunView, fold
 from raybench.plan.demands import assign, demands, num_cpu_slots
 from raybench.plan.dispatch import Dispatcher
-from raybench.plan.events import Drain, Event, NodeLost, RunUnit, SampleDone, UnitDone, UnitFailed, UnitsDropped
+from raybench.plan.events import (
+    Drain,
+    Event,
+    NodeLost,
+    RunUnit,
+    SampleDone,
+    UnitDone,
+    UnitFailed,
+    UnitsAdded,
+    UnitsDropped,
+)
 from raybench.plan.keys import plan_digest
+from raybench.plan.searches import Searches
 from raybench.plan.watch import Watch
 from raybench.records import (
     CheckUnit,
     EvalUnit,
     Failure,
     LedgerRecord,
+    LoadMeasurement,
     PerfMeasurement,
     Plan,
     SampleRecord,
@@ -82,10 +94,12 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
     """
     journal, view = _open(order)
     try:
-        work = [unit for unit in order.plan.units if not isinstance(unit, CheckUnit)]
+        searches = Searches(order.plan, view)
+        added = tuple(unit for decision in view.decisions for unit in decision.added) if view else ()
+        work = [*(unit for unit in order.plan.units if not isinstance(unit, CheckUnit)), *added]
         settled = view.done.keys() | view.dropped.keys() if view else set[str]()
         missing = [unit for unit in work if unit.key not in settled]
-        if not missing and not order.hold:
+        if not missing and not searches.is_due and not order.hold:
             say("everything in the plan is done already")
             return Outcome(None)
         wanted = demands(order.config)
@@ -104,14 +118,15 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
             known = view.nodes if view else {}
             fleet = Fleet(FleetOrder(order.run_id, order.config, _answer_key(order.plan)), slots, len(known))
             dispatcher = Dispatcher(
-                order.plan.units, {i: slot.targets for i, slot in enumerate(slots)}, hold=order.hold,
+                (*order.plan.units, *added), {i: slot.targets for i, slot in enumerate(slots)}, hold=order.hold,
                 done=view.done if view else (), done_samples=view.samples if view else (),
                 attempts=view.attempts if view else {},
             )  # fmt: skip
             dispatcher.handle(UnitsDropped(frozenset(view.dropped if view else ())))
             watch = Watch(order.config, order.plan, looks(order.config, order.plan), view)
             with screen_of(len(work), len(work) - len(missing)) as screen:
-                return asyncio.run(_Loop(dispatcher, watch, fleet, journal, screen).run(len(slots), hold=order.hold))
+                loop = _Loop(dispatcher, (watch, searches), fleet, journal, screen)
+                return asyncio.run(loop.run(len(slots), hold=order.hold))
         finally:
             disconnect()
     finally:
@@ -137,7 +152,9 @@ def _open(order: Order) -> tuple[Journal | None, RunView | None]:
 def _same_plan(view: RunView, order: Order) -> None:
     if view.plan is None or view.plan.digest == plan_digest(order.plan):
         return
-    old, new = set(view.units), {unit.key for unit in order.plan.units if not isinstance(unit, CheckUnit)}
+    planned = () if view.plan is None else view.plan.plan.units
+    old = {unit.key for unit in planned if not isinstance(unit, CheckUnit)}
+    new = {unit.key for unit in order.plan.units if not isinstance(unit, CheckUnit)}
     changes = _differences(view.config.model_dump(mode="json"), order.config.model_dump(mode="json"))
     shown = [f"  {change}" for change in changes[:SHOWN_CHANGES]]
     if len(changes) > SHOWN_CHANGES:
@@ -209,9 +226,11 @@ def _answer_key(plan: Plan) -> Mapping[str, str]:
 class _Loop:
     """Occurrences in, ledger records and actions out, until the dispatcher has nothing left."""
 
-    def __init__(self, dispatcher: Dispatcher, watch: Watch, fleet: Fleet, journal: Journal, screen: Screen) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, rules: tuple[Watch, Searches], fleet: Fleet, journal: Journal, screen: Screen
+    ) -> None:
         self._dispatcher = dispatcher
-        self._watch = watch
+        self._watch, self._searches = rules
         self._fleet = fleet
         self._journal = journal
         self._screen = screen
@@ -228,7 +247,7 @@ class _Loop:
             # After ray.init, which puts handlers of its own in place.
             loop.add_signal_handler(number, self._interrupt, number)
         try:
-            for decision in self._watch.due():
+            for decision in [*self._watch.due(), *self._searches.due()]:
                 self._rule(decision)
             for slot in range(num_slots):
                 self._fleet.make_node(slot)
@@ -285,10 +304,18 @@ class _Loop:
             self._write_loss(event)
         if isinstance(event, UnitDone | UnitFailed):
             self._watch.ended(event.key)
+            self._search(occurrence)
         self._act(event)
         for sample in (entry.body for entry in occurrence.entries if isinstance(entry.body, SampleRecord)):
             for decision in self._watch.sample(sample):
                 self._rule(decision)
+
+    def _search(self, occurrence: Occurrence) -> None:
+        """What follows from a probe, told before its end: its node would stop the engine in between."""
+        for entry in occurrence.entries:
+            if entry.kind == "unit_done" and entry.key is not None:
+                for decision in self._searches.done(entry.key, entry.body):
+                    self._rule(decision)
 
     def _write_loss(self, event: NodeLost) -> None:
         """What the lost node was running has failed."""
@@ -302,8 +329,11 @@ class _Loop:
     def _rule(self, decision: Decision) -> None:
         """Record what a rule of the plan decided, and tell the dispatcher."""
         self._journal.append("decision", decision)
-        self._screen.line(f"{decision.target} {decision.eval}: {decision.reason}")
-        self._act(UnitsDropped(frozenset(decision.dropped)))
+        self._screen.line(f"{decision.target} {decision.eval or decision.sweep}: {decision.reason}")
+        if decision.dropped:
+            self._act(UnitsDropped(frozenset(decision.dropped)))
+        if decision.added:
+            self._act(UnitsAdded(decision.added))
 
     def _act(self, event: Event) -> None:
         for action in self._dispatcher.handle(event):
@@ -322,7 +352,7 @@ class _Loop:
     def _write(self, occurrence: Occurrence) -> None:
         for entry in occurrence.entries:
             body = entry.body
-            if entry.rows is not None and entry.key is not None and isinstance(body, PerfMeasurement):
+            if entry.rows is not None and entry.key is not None and isinstance(body, PerfMeasurement | LoadMeasurement):
                 body = body.model_copy(update={"rows_sha256": self._journal.write_rows(entry.key, entry.rows)})
             self._journal.append(
                 entry.kind, body, key=entry.key, attempt=entry.attempt, node=occurrence.node, launch=occurrence.start

@@ -1,10 +1,14 @@
 """Bodies of ledger records that need the configuration; all others are in `raybench.records`."""
 
 from raybench.config.schema import RunConfig
-from raybench.records import Plan, Record
+from raybench.records import LoadUnit, Plan, Record
 
 STOP_EVAL, STOP_REPEATS = "stop_eval", "stop_repeats"
 """`Decision.what` of the plan's rules: an eval is sick and ends; an eval has repeats enough."""
+
+
+SEARCH_PROBE, SEARCH_END = "search_probe", "search_end"
+"""`Decision.what` of a search: it asks for another probe; it has its answer, or cannot have one."""
 
 
 class RunBody(Record):
@@ -43,11 +47,14 @@ class Decision(Record):
     """Something the dispatcher or the driver decided or learned, kept as the oracle of what happened."""
 
     what: str
-    """start_engine, stop_engine, engine_start_failed, node_lost, stop_eval, stop_repeats, interrupted, end ..."""
+    """start_engine, stop_engine, engine_start_failed, node_lost, stop_eval, stop_repeats, search_probe,
+    search_end, interrupted, end ..."""
     target: str | None = None
     """Target that it is about."""
     eval: str | None = None
     """Eval that it is about."""
+    sweep: str | None = None
+    """Search that it is about."""
     reason: str
     """Why, in words."""
     numbers: dict[str, float] = {}
@@ -56,3 +63,5 @@ class Decision(Record):
     """Kind of the plan's rule that decided; None where no rule did."""
     dropped: tuple[str, ...] = ()
     """Keys of planned units that are not to be run because of it; one that ran already may still end."""
+    added: tuple[LoadUnit, ...] = ()
+    """Units that are to be run because of it, beside those of the plan."""

@@ -10,8 +10,9 @@ from pydantic import TypeAdapter
 
 from raybench.config.schema import RunConfig
 from raybench.errors import LedgerError
-from raybench.ledger.bodies import STOP_EVAL, STOP_REPEATS, Decision, PlanBody, RunBody
+from raybench.ledger.bodies import SEARCH_END, STOP_EVAL, STOP_REPEATS, Decision, PlanBody, RunBody
 from raybench.records import (
+    AnyMeasurement,
     CheckMeasurement,
     CheckUnit,
     EngineFacts,
@@ -19,27 +20,30 @@ from raybench.records import (
     EvalUnit,
     Failure,
     LedgerRecord,
+    LoadMeasurement,
+    LoadUnit,
     Measurement,
     NodeFacts,
     PerfMeasurement,
     PerfUnit,
+    RuleSpec,
     SampleRecord,
 )
 
-_MEASUREMENT: TypeAdapter[PerfMeasurement | EvalMeasurement | CheckMeasurement] = TypeAdapter(Measurement)
+_MEASUREMENT: TypeAdapter[AnyMeasurement] = TypeAdapter(Measurement)
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """The attempt of a unit that counts."""
 
-    unit: PerfUnit | EvalUnit
+    unit: PerfUnit | LoadUnit | EvalUnit
     attempt: int
     node: str
     """Short name of the node that did it."""
     start: str
     """Id of the physical engine start that it ran on: a key of `RunView.engines`."""
-    measurement: PerfMeasurement | EvalMeasurement
+    measurement: PerfMeasurement | LoadMeasurement | EvalMeasurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +110,14 @@ class RunView:
         return self.sessions[-1].config
 
     @property
-    def units(self) -> dict[str, PerfUnit | EvalUnit]:
-        """All planned units that bring results, by key, in plan order; empty when the run ended before its plan was
-        written. Checks are none: which of them are needed is known only when the samples are answered.
+    def units(self) -> dict[str, PerfUnit | LoadUnit | EvalUnit]:
+        """All planned units that bring results, by key, in plan order, then those that searches asked for; empty when
+        the run ended before its plan was written. Checks are none: which of them are needed is known only when the
+        samples are answered.
         """
-        units = () if self.plan is None else self.plan.plan.units
-        return {unit.key: unit for unit in units if not isinstance(unit, CheckUnit)}
+        planned = () if self.plan is None else self.plan.plan.units
+        units = {unit.key: unit for unit in planned if not isinstance(unit, CheckUnit)}
+        return units | {unit.key: unit for decision in self.decisions for unit in decision.added}
 
     @property
     def planned_checks(self) -> dict[str, CheckUnit]:
@@ -128,6 +134,13 @@ class RunView:
         """What a rule of the plan decided about an eval on a target; None = nothing."""
         whats = (STOP_EVAL, STOP_REPEATS)
         return next((d for d in self.decisions if d.what in whats and (d.target, d.eval) == (target, name)), None)
+
+    @property
+    def open_searches(self) -> tuple[RuleSpec, ...]:
+        """Searches of the plan that have come to no end yet."""
+        rules = () if self.plan is None else self.plan.plan.rules
+        ended = {(one.target, one.sweep) for one in self.decisions if one.what == SEARCH_END}
+        return tuple(rule for rule in rules if rule.probe and (rule.target, rule.probe.sweep) not in ended)
 
     def missing_units(self) -> tuple[str, ...]:
         """Keys of planned units without a result that no rule dropped, in plan order."""

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from raybench.config.serving import TraceSweep
 from raybench.errors import ConfigError
 from raybench.records import Record
 from raybench.records.loads import TraceLoad
@@ -65,6 +66,14 @@ def read_trace(path: Path, max_requests: int, block_tokens: int = 512) -> TraceL
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigError(f"the trace {path} cannot be read: {reason}") from error
+
+
+def traces_of(sweeps: Iterable[TraceSweep]) -> dict[str, TraceLoad]:
+    """The traces of all sweeps that have one, by the name of the sweep. Raises ConfigError."""
+    return {
+        sweep.name: read_trace(Path(sweep.path).expanduser(), sweep.max_requests, sweep.block_tokens)
+        for sweep in sweeps
+    }
 
 
 def trace_of(lines: Iterable[str], name: str, max_requests: int, block_tokens: int = 512) -> TraceLoad:

@@ -37,11 +37,12 @@ from raybench.plan.events import (
     StopEngine,
     UnitDone,
     UnitFailed,
+    UnitsAdded,
     UnitsDropped,
 )
 from raybench.plan.preflight import Preflight
 from raybench.plan.states import ENGINE_START_TRIES, REPLACEMENTS, RETRIES, EngineState, NodeState, UnitState
-from raybench.records import CheckUnit, EvalUnit, Failure, PerfUnit
+from raybench.records import AnyUnit, CheckUnit, EvalUnit, Failure, Timed
 
 Group = tuple[str, str, int, int]
 """(target, sweep, repeat, launch): perf units that stay on one node."""
@@ -52,7 +53,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        units: Iterable[PerfUnit | EvalUnit | CheckUnit],
+        units: Iterable[AnyUnit],
         slots: Mapping[int, tuple[str, ...]],
         *,
         hold: bool = False,
@@ -138,6 +139,8 @@ class Dispatcher:
                 return actions
             case UnitsDropped():
                 self._drop(event.keys)
+            case UnitsAdded():
+                self._units |= {unit.key: UnitState(unit) for unit in event.units if unit.key not in self._units}
             case Drain():
                 self._draining = True
             case _:
@@ -288,7 +291,7 @@ class Dispatcher:
         state.attempt += 1
         node.running = (state.unit.key, state.attempt)
         unit = state.unit
-        if isinstance(unit, PerfUnit):
+        if isinstance(unit, Timed):
             self._groups[_group(unit)] = name
             return RunUnit(name, unit, state.attempt)
         if isinstance(unit, CheckUnit):
@@ -303,7 +306,7 @@ class Dispatcher:
         free: UnitState | None = None
         for state in self._pending((engine.target,)):
             unit = state.unit
-            if not isinstance(unit, PerfUnit) or unit.launch != engine.launch:
+            if not isinstance(unit, Timed) or unit.launch != engine.launch:
                 continue
             owner = self._groups.get(_group(unit))
             if owner == name:
@@ -325,7 +328,7 @@ class Dispatcher:
                 if unit.target in self._preflight.stopped:
                     continue
                 return unit.target, 0
-            if isinstance(unit, PerfUnit) and self._groups.get(_group(unit), name) == name:
+            if isinstance(unit, Timed) and self._groups.get(_group(unit), name) == name:
                 return unit.target, unit.launch
         return None
 
@@ -349,7 +352,7 @@ class Dispatcher:
         for other_name, other in self._neighbours(node):
             running = self._state(other.running[0]).unit if other.running else None
             starting = other.engine is not None and other.engine.phase != "ready"
-            if isinstance(running, PerfUnit) or (alone and (running is not None or starting)):
+            if isinstance(running, Timed) or (alone and (running is not None or starting)):
                 return False
             if not alone and self._wants_perf(other_name, other):
                 # Evals would keep the host busy for as long as there are any: perf units go first.
@@ -363,7 +366,7 @@ class Dispatcher:
     def _host_is_quiet(self, node: NodeState) -> bool:
         """True if an engine may start here: no perf unit is running on any of the hosts."""
         return not any(
-            other.running and isinstance(self._state(other.running[0]).unit, PerfUnit)
+            other.running and isinstance(self._state(other.running[0]).unit, Timed)
             for _, other in self._neighbours(node)
         )
 
@@ -400,15 +403,15 @@ class Dispatcher:
             failure = Failure(cause=cause, message=message, given_up=True)
             actions.append(GiveUp(state.unit.key, state.attempt, failure))
 
-    def _may_serve(self, name: str, node: NodeState, unit: PerfUnit | EvalUnit | CheckUnit) -> bool:
+    def _may_serve(self, name: str, node: NodeState, unit: AnyUnit) -> bool:
         if unit.target not in self._slots[node.slot]:
             return False
         engine = node.engine
         up = engine is not None and engine.target == unit.target and engine.phase != "stopping"
-        if up and (not isinstance(unit, PerfUnit) or (engine is not None and engine.launch == unit.launch)):
+        if up and (not isinstance(unit, Timed) or (engine is not None and engine.launch == unit.launch)):
             return True
         return self._start_failures.get((name, unit.target), 0) < ENGINE_START_TRIES
 
 
-def _group(unit: PerfUnit) -> Group:
+def _group(unit: Timed) -> Group:
     return unit.target, unit.sweep, unit.repeat, unit.launch

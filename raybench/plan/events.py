@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from raybench.records import CheckUnit, EvalUnit, Failure, PerfUnit
+from raybench.records import AnyUnit, Failure, LoadUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,14 @@ class UnitsDropped:
     keys: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class UnitsAdded:
+    """A search asks for more units. Told before the end of the unit that they follow from, so that nothing is stopped
+    in between."""
+
+    units: tuple[LoadUnit, ...]
+
+
 Event = (
     NodeJoined
     | NodeLost
@@ -111,6 +119,7 @@ Event = (
     | UnitDone
     | UnitFailed
     | UnitsDropped
+    | UnitsAdded
     | Drain
 )
 
@@ -137,7 +146,7 @@ class RunUnit:
     """Run a unit; the answer is UnitDone or UnitFailed, with SampleDone between."""
 
     node: str
-    unit: PerfUnit | EvalUnit | CheckUnit
+    unit: AnyUnit
     """An eval unit holds only the samples that are still missing."""
     attempt: int
 

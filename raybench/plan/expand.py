@@ -12,17 +12,24 @@ from raybench.evals.base import Rows
 from raybench.evals.specs import sample_specs
 from raybench.plan.checks import check_units
 from raybench.plan.keys import eval_key, order_seed, perf_key, prompt_seed, target_identity
-from raybench.records import CheckUnit, EvalUnit, OneBatchLoad, PerfUnit, Plan, RuleSpec, SampleSpec
+from raybench.plan.serving import Traces, load_units, search_rules
+from raybench.records import AnyUnit, EvalUnit, OneBatchLoad, PerfUnit, Plan, RuleSpec, SampleSpec
 
 
-def expand(config: RunConfig, rows: Mapping[str, Rows]) -> Plan:
-    """All units of all targets; `rows` by the eval's name in the configuration. Raises ConfigError, RowsError."""
-    units: list[PerfUnit | EvalUnit | CheckUnit] = []
+def expand(config: RunConfig, rows: Mapping[str, Rows], traces: Traces | None = None) -> Plan:
+    """All units of all targets; `rows` by the eval's name in the configuration, `traces` by the sweep's.
+
+    Raises ConfigError, PlanError, RowsError.
+    """
+    units: list[AnyUnit] = []
     rules: list[RuleSpec] = []
     for target in config.targets:
         identity = target_identity(config, target)
-        for sweep in config.perf:
+        for sweep in config.batch_sweeps:
             units.extend(_perf_units(config, target, sweep, identity))
+        loads = load_units(config, target, identity, traces or {})
+        units.extend(loads)
+        rules += search_rules(config, loads)
         blocks = _eval_units(config, target, rows, identity)
         units.extend(check_units(config, target, identity, blocks))
         units.extend(blocks)

@@ -10,7 +10,18 @@ from typing import cast
 from pydantic import JsonValue
 
 from raybench.config.schema import Managed, RunConfig, TargetConfig, engine_of
-from raybench.records import CheckUnit, EvalUnit, OneBatchLoad, PerfUnit, Plan, SampleSpec, WarmUp, content_hash
+from raybench.records import (
+    CheckUnit,
+    EvalUnit,
+    LoadUnit,
+    OneBatchLoad,
+    PerfUnit,
+    Plan,
+    RuleSpec,
+    SampleSpec,
+    WarmUp,
+    content_hash,
+)
 
 
 def target_identity(config: RunConfig, target: TargetConfig) -> dict[str, JsonValue]:
@@ -34,7 +45,7 @@ def target_identity(config: RunConfig, target: TargetConfig) -> dict[str, JsonVa
 
 def prompt_seed(seed: int, sweep: str, load: OneBatchLoad, repeat: int, launch: int) -> int:
     """Seed of a point's prompts: its own for every point, repeat and launch; the same on every target."""
-    return _number([seed, sweep, load.model_dump(mode="json"), repeat, launch])
+    return number_of([seed, sweep, load.model_dump(mode="json"), repeat, launch])
 
 
 def perf_key(
@@ -43,6 +54,18 @@ def perf_key(
     """Key of a perf unit; `place` = (repeat, launch)."""
     content: JsonValue = [identity, load.model_dump(mode="json"), seed, list(place), warm_up.model_dump(mode="json")]
     return content_hash(["perf", content])
+
+
+def load_key(identity: dict[str, JsonValue], unit: LoadUnit) -> str:
+    """Key of a load unit: everything but its order, its limits and what it is judged by."""
+    content = unit.model_dump(mode="json", exclude={"key", "order", "slo", "probe", "timeout_s"})
+    return content_hash(["load", identity, content])
+
+
+def probe_key(first: LoadUnit, unit: LoadUnit) -> str:
+    """Key of a later probe of a search: that of its first one, which holds the target's identity, and what differs."""
+    content = unit.model_dump(mode="json", include={"load", "arrival_seed", "prompt_seed"})
+    return content_hash(["probe", first.key, content])
 
 
 def eval_key(target: str, samples: tuple[SampleSpec, ...]) -> str:
@@ -57,7 +80,7 @@ def check_key(identity: dict[str, JsonValue], unit: CheckUnit, place: int) -> st
 
 def order_seed(seed: int, sweep: str, repeat: int, launch: int) -> int:
     """Seed of the order in which the points of one (sweep, repeat, launch) are measured; the same on every target."""
-    return _number([seed, "order", sweep, repeat, launch])
+    return number_of([seed, "order", sweep, repeat, launch])
 
 
 def plan_digest(plan: Plan) -> str:
@@ -67,17 +90,23 @@ def plan_digest(plan: Plan) -> str:
     """
     work = [unit for unit in plan.units if not isinstance(unit, CheckUnit)]
     units: list[JsonValue] = [[unit.key, unit.target, _place(unit)] for unit in work]
-    rules: list[JsonValue] = [rule.model_dump(mode="json") for rule in plan.rules]
+    rules: list[JsonValue] = [_rule(rule) for rule in plan.rules]
     return content_hash([units, rules])
 
 
-def _place(unit: PerfUnit | EvalUnit) -> JsonValue:
+def _rule(rule: RuleSpec) -> JsonValue:
+    # Rules without a probe have the digest that they had before there were searches.
+    return rule.model_dump(mode="json", exclude={"probe"} if rule.probe is None else None)
+
+
+def _place(unit: PerfUnit | LoadUnit | EvalUnit) -> JsonValue:
     match unit:
-        case PerfUnit():
+        case PerfUnit() | LoadUnit():
             return [unit.sweep, unit.repeat, unit.launch]
         case EvalUnit():
             return [unit.eval, unit.block]
 
 
-def _number(content: JsonValue) -> int:
+def number_of(content: JsonValue) -> int:
+    """A seed from a hash."""
     return int(content_hash(content, 12), 16)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from raybench.records import CheckUnit, EvalUnit, PerfUnit
+from raybench.records import AnyUnit
 
 RETRIES: Mapping[str, int] = {
     "node_lost": 3,
@@ -53,7 +53,7 @@ class NodeState:
 class UnitState:
     """A unit and how far it has come."""
 
-    unit: PerfUnit | EvalUnit | CheckUnit
+    unit: AnyUnit
     state: str = "pending"
     """pending, running, done, dropped or given_up."""
     attempt: int = 0

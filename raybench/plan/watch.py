@@ -68,6 +68,8 @@ class Watch:
         self._watched: dict[Place, _Watched] = {}
         evals = {settings.name: settings for settings in config.evals}
         for spec in plan.rules:
+            if spec.probe is not None:
+                continue  # a search, see `raybench.plan.searches`
             rule_named(spec.kind)
             if spec.eval in evals:
                 place = (spec.target, spec.eval)

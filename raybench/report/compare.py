@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from raybench.config.schema import OneBatchSweep, TargetConfig
 from raybench.ledger.view import RunView
-from raybench.records import PerfUnit
+from raybench.records import Timed
 from raybench.report.model import (
     ArgRow,
     Comparison,
@@ -33,7 +33,7 @@ def comparisons(view: RunView, perf: Sequence[PerfRow], evals: Sequence[EvalRow]
     for target in others:
         arguments = _arguments(view, baseline.name, target.name)
         differences, left_out = _evals(view, (baseline.name, target.name), evals)
-        sweeps: list[OneBatchSweep | None] = [*view.config.perf] or [None]
+        sweeps: list[OneBatchSweep | None] = [*view.config.batch_sweeps] or [None]
         for number, sweep in enumerate(sweeps):
             found.append(
                 Comparison(
@@ -75,7 +75,7 @@ def footing(view: RunView, baseline: str, target: str) -> str:
 
 def _places(view: RunView, target: str) -> tuple[set[str], set[str]]:
     """(hosts, engine starts) that a target's perf results came from."""
-    done = [view.done[key] for key, unit in view.units.items() if key in view.done and isinstance(unit, PerfUnit)]
+    done = [view.done[key] for key, unit in view.units.items() if key in view.done and isinstance(unit, Timed)]
     mine = [each for each in done if each.unit.target == target]
     hosts = {view.nodes[each.node].host if each.node in view.nodes else each.node for each in mine}
     return hosts, {each.start for each in mine}
@@ -178,7 +178,7 @@ def _reference(view: RunView, target: TargetConfig, perf: Sequence[PerfRow]) -> 
         return []
     label, caveat, reference_rows = published
     found: list[Comparison] = []
-    for sweep in view.config.perf:
+    for sweep in view.config.batch_sweeps:
         if (sweep.input_tokens, sweep.output_tokens) != (INPUT_TOKENS, OUTPUT_TOKENS):
             continue
         by_size = {row.batch_size: row for row in reference_rows}

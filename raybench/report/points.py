@@ -60,7 +60,7 @@ def perf_rows(view: RunView, findings: Sequence[Finding] = ()) -> tuple[PerfRow,
     rows = (
         _row(view, target, sweep, size)
         for target in view.config.targets
-        for sweep in view.config.perf
+        for sweep in view.config.batch_sweeps
         for size in sweep.batch_sizes
     )
     found: list[PerfRow] = []

@@ -6,7 +6,8 @@ from pydantic import JsonValue
 
 from raybench.config.schema import TargetConfig, engine_of
 from raybench.ledger.view import RunView
-from raybench.records import EngineFacts, EvalUnit, Finding, GpuFacts, PerfUnit
+from raybench.load.words import point_words
+from raybench.records import EngineFacts, EvalUnit, Finding, GpuFacts, LoadUnit, PerfUnit, Timed
 from raybench.report.compare import comparisons
 from raybench.report.model import FailureRow, Provenance, Report, Session, StartUpRow, TargetRow
 from raybench.report.points import perf_rows
@@ -74,7 +75,7 @@ def _target(view: RunView, target: TargetConfig) -> TargetRow:
         interpreters=_distinct(f.interpreter for f in starts),
         nodes_used=nodes,
         num_hosts=len({f.host for f in facts}),
-        num_starts=len({done.start for done in results if isinstance(done.unit, PerfUnit)}),
+        num_starts=len({done.start for done in results if isinstance(done.unit, Timed)}),
         gpus=_distinct(_gpus(f.gpus) for f in facts),
         drivers=_distinct(f.driver_version for f in facts),
         cpus=_distinct(f"{f.cpu_model or 'unknown CPU'}, {f.num_cpus} logical" for f in facts),
@@ -119,7 +120,9 @@ def _failures(view: RunView, target: str) -> tuple[FailureRow, ...]:
     return tuple(rows)
 
 
-def _words(unit: PerfUnit | EvalUnit) -> str:
+def _words(unit: PerfUnit | LoadUnit | EvalUnit) -> str:
+    if isinstance(unit, LoadUnit):
+        return f"{unit.sweep} {point_words(unit.load)}, repeat {unit.repeat + 1}, launch {unit.launch + 1}"
     if isinstance(unit, PerfUnit):
         return f"{unit.sweep} batch {unit.load.batch_size}, repeat {unit.repeat + 1}, launch {unit.launch + 1}"
     return f"{unit.eval} block {unit.block + 1}"
@@ -166,7 +169,7 @@ def _num_samples_dropped(view: RunView) -> int:
 
 def _num_missing(view: RunView) -> int:
     """Missing units; a run that ended before it had a plan misses at least one."""
-    return len(view.missing_units()) if view.plan is not None else 1
+    return len(view.missing_units()) + len(view.open_searches) if view.plan is not None else 1
 
 
 def _distinct(values: Iterable[str | None]) -> tuple[str, ...]:

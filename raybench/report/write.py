@@ -7,7 +7,7 @@ from pathlib import Path
 from raybench.errors import LedgerError, StorageError
 from raybench.ledger.journal import REQUESTS, read
 from raybench.ledger.view import RunView, fold
-from raybench.records import Finding, PerfMeasurement
+from raybench.records import Finding, LoadMeasurement, PerfMeasurement
 from raybench.report.grades import MovedGrade, dump, grades, moved, parse
 from raybench.report.markdown import render
 from raybench.report.model import Report
@@ -75,7 +75,9 @@ def rows_findings(view: RunView, folder: Path) -> list[Finding]:
     found: list[Finding] = []
     for key, unit in view.units.items():
         done = view.done.get(key)
-        if done is None or not isinstance(done.measurement, PerfMeasurement) or done.measurement.rows_sha256 is None:
+        if done is None or not isinstance(done.measurement, PerfMeasurement | LoadMeasurement):
+            continue
+        if done.measurement.rows_sha256 is None:
             continue
         path = rows / f"{key}.parquet"
         missing = not path.is_file()

@@ -7,7 +7,8 @@ from pydantic import JsonValue
 
 from raybench.config.schema import TargetConfig, engine_of
 from raybench.ledger.view import RunView
-from raybench.records import EngineFacts, Finding, PerfUnit
+from raybench.load.words import point_numbers
+from raybench.records import EngineFacts, Finding, LoadUnit, PerfUnit
 
 KERNEL_ARGS = (
     "attention_backend", "prefill_attention_backend", "decode_attention_backend", "moe_runner_backend",
@@ -90,6 +91,8 @@ def _deaths(view: RunView) -> list[Finding]:
         place: dict[str, float] = (
             {"batch_size": unit.load.batch_size, "repeat": unit.repeat, "launch": unit.launch}
             if isinstance(unit, PerfUnit)
+            else point_numbers(unit.load) | {"repeat": unit.repeat, "launch": unit.launch}
+            if isinstance(unit, LoadUnit)
             else {"block": unit.block}
         )
         advice = (

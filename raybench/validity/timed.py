@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from raybench.ledger.view import RunView
-from raybench.records import EngineFacts, EvalUnit, PerfUnit, Record, content_hash
+from raybench.records import EngineFacts, EvalUnit, Record, Timed, content_hash
 from raybench.validity.engine import KERNEL_ARGS
 
 _OWN_FLAGS = ("--port", "--nccl-port", "--host")
@@ -47,7 +47,7 @@ def timed_configuration(view: RunView, target: str, eval_name: str) -> TimedConf
     for unit in view.units.values():
         if isinstance(unit, EvalUnit) and (unit.target, unit.eval) == (target, eval_name):
             answered += [view.sample_starts[s.key] for s in unit.samples if s.key in view.sample_starts]
-    timed = [d.start for d in view.done.values() if isinstance(d.unit, PerfUnit) and d.unit.target == target]
+    timed = [d.start for d in view.done.values() if isinstance(d.unit, Timed) and d.unit.target == target]
     here, there = _configurations(view, answered), _configurations(view, timed)
     if not here:
         return None

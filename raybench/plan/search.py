@@ -1,0 +1,164 @@
+"""The search for the highest load that keeps an SLO: what was tried -> what to try next, or the answer. Pure.
+
+Brackets by doubling and halving, bisects by the geometric mean, and tries the winner again with other arrivals and
+prompts: the highest of several noisy probes is a lucky one. A winner that fails then counts as broken, and the search
+goes on below it. It is taken that what breaks at one value breaks at every higher one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal
+
+from raybench.records.serving import LoadMeasurement
+
+Role = Literal["bracket", "bisect", "confirm"]
+Result = Literal["held", "broke", "short", "void"]
+"""held, broke = the SLO was kept or not; short = too little was measured; void = it says nothing of the server."""
+
+BURN_IN_SLACK = 2.5
+"""The window is to start three median end-to-end times after the first arrival; those of its own requests differ."""
+MAX_CPU_FRACTION = 0.9
+"""A client that is busier than this is the limit itself."""
+MAX_LATE_SHARE = 0.1
+"""A client that sends later than this share of the time to first token measures itself."""
+SIGNIFICANT_DIGITS = 6
+MAX_DOUBLINGS = 4
+"""A probe is made longer at most so often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A probe that ended."""
+
+    value: float
+    role: Role
+    doublings: int
+    result: Result
+    reason: str
+    """Why, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The next probe."""
+
+    value: float
+    role: Role
+    doublings: int = 0
+    """How often it was made longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of a search."""
+
+    value: float | None
+    """Highest confirmed value; None = there is none, or it could not be told."""
+    reason: str
+    """What was found, or why nothing was."""
+    broke_at: float | None = None
+    """Lowest value that broke the SLO; None = none did."""
+
+
+def next_step(numbers: Mapping[str, float], tried: Sequence[Tried]) -> Step | Answer:
+    """What follows from the probes so far; `numbers` are the rule's."""
+    held, broke = _sides(tried)
+    last = tried[-1] if tried else None
+    if last is not None and last.result == "void":
+        return Answer(_confirmed(tried, broke), f"the probe at {last.value:g} says nothing: {last.reason}", broke)
+    longer = last is not None and last.result == "short" and last.doublings < MAX_DOUBLINGS
+    if last is not None and last.result == "short" and not longer:
+        return Answer(_confirmed(tried, broke), f"the probe at {last.value:g} stayed too short: {last.reason}", broke)
+    if len(tried) >= numbers["max_probes"]:
+        reason = f"no answer after {len(tried)} probes: kept at {_said(held)}, broken at {_said(broke)}"
+        return Answer(_confirmed(tried, broke), reason, broke)
+    if last is not None and longer:
+        return Step(last.value, last.role, last.doublings + 1)
+    return _advance(numbers, tried, held, broke)
+
+
+def _advance(
+    numbers: Mapping[str, float], tried: Sequence[Tried], held: float | None, broke: float | None
+) -> Step | Answer:
+    if held is None and broke is None:
+        return Step(numbers["start"], "bracket")
+    if held is None:
+        if broke is not None and broke <= numbers["min"]:
+            return Answer(None, f"the SLO is broken at the lowest value, {broke:g}", broke)
+        return Step(max(numbers["min"], _grid(numbers, (broke or 0.0) / 2)), "bracket")
+    if broke is None and held < numbers["max"]:
+        return Step(min(numbers["max"], held * 2), "bracket")
+    middle = None if broke is None else _middle(numbers, held, broke)
+    if middle is not None:
+        return Step(middle, "bisect")
+    if _confirmed(tried, broke) != held:
+        return Step(held, "confirm")
+    if broke is None:
+        return Answer(held, f"the SLO is kept at the highest value, {held:g}")
+    return Answer(held, f"the SLO is kept at {held:g} and broken at {broke:g}", broke)
+
+
+def _sides(tried: Sequence[Tried]) -> tuple[float | None, float | None]:
+    """Highest value that held below every one that broke, and the lowest that broke."""
+    broke = min((one.value for one in tried if one.result == "broke"), default=None)
+    held = [one.value for one in tried if one.result == "held" and (broke is None or one.value < broke)]
+    return max(held, default=None), broke
+
+
+def _confirmed(tried: Sequence[Tried], broke: float | None) -> float | None:
+    found = [
+        one.value
+        for one in tried
+        if one.role == "confirm" and one.result == "held" and (broke is None or one.value < broke)
+    ]
+    return max(found, default=None)
+
+
+def _middle(numbers: Mapping[str, float], held: float, broke: float) -> float | None:
+    """A value between the two; None if they are near enough."""
+    if broke <= held * (1 + numbers["tolerance_fraction"]) or (numbers["whole"] and broke - held <= 1):
+        return None
+    middle = _grid(numbers, sqrt(held * broke))
+    if numbers["whole"]:
+        middle = min(max(middle, held + 1), broke - 1)
+    return middle if held < middle < broke else None
+
+
+def _grid(numbers: Mapping[str, float], value: float) -> float:
+    return float(round(value)) if numbers["whole"] else float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+
+
+def _said(value: float | None) -> str:
+    return "no value" if value is None else f"{value:g}"
+
+
+def judge(measurement: LoadMeasurement, numbers: Mapping[str, float]) -> tuple[Result, str]:
+    """What one probe says, and why.
+
+    It counts with a server that was idle before, a client that kept up, a burn-in of three end-to-end times and enough
+    requests; a queue that grows breaks every SLO, however good the latencies were so far.
+    """
+    seen = measurement.figures
+    if measurement.drained is False:
+        return "void", "the server was not idle before it"
+    if seen.queue is not None and seen.queue.is_growing:
+        return "broke", f"the queue grew by {seen.queue.growth:.1f} requests over the window"
+    if measurement.stopped_early is not None:
+        return "broke", measurement.stopped_early
+    cpu, late, ttft = measurement.client.max_cpu_fraction, seen.lateness_s, seen.ttft_s
+    if cpu is not None and cpu > MAX_CPU_FRACTION:
+        return "void", f"the client was busy for {cpu:.0%} of the time"
+    if late is not None and ttft is not None and late.p50 > MAX_LATE_SHARE * ttft.p50:
+        return "void", f"the client sent {1000 * late.p50:.1f} ms late"
+    if seen.window is None or seen.goodput is None:
+        ended = seen.statuses.get("ok", 0)
+        return ("short", "no steady part") if ended else ("broke", "no request ended well")
+    if seen.window.num_sent < numbers["min_requests"]:
+        return "short", f"{seen.window.num_sent} requests in its steady part, fewer than {numbers['min_requests']:.0f}"
+    is_open = not numbers["whole"]
+    if is_open and seen.e2e_s is not None and seen.window.start_s < BURN_IN_SLACK * seen.e2e_s.p50:
+        return "short", f"its burn-in of {seen.window.start_s:.1f} s is shorter than three end-to-end times"
+    good = seen.goodput
+    share = f"{good.num_good} of {good.num_sent} requests were good ({good.good_fraction:.1%})"
+    return ("held", share) if good.holds else ("broke", share)
