@@ -149,6 +149,7 @@ class SglangEngine:
             memory=start.memory,
             max_total_tokens=start.max_total_tokens,
             context_tokens=start.context_tokens,
+            untuned_kernels=start.untuned_kernels,
             vocab_tokens=vocabulary_tokens(model.path),
         )
 

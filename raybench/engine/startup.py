@@ -22,6 +22,7 @@ _KV_WHOLE = re.compile(r"KV size: ([\d.]+) GB")
 _AVAILABLE = re.compile(r"available_\w+_mem=([\d.]+) GB")
 _CONTEXT = re.compile(r"context_len=(\d+)")
 _CAPACITY = re.compile(r"max_total_num_tokens=(\d+)")
+_UNTUNED = re.compile(r"Performance might be sub-optimal! Config file not found at (?:\S*/)?(\S+(?: \S+)*?\.json)")
 _GRAPH_END = re.compile(r"^Capture .*cuda graph end", re.IGNORECASE)
 
 RESOLVED = (
@@ -51,6 +52,7 @@ class StartUp:
     resolved_args: dict[str, JsonValue]
     max_total_tokens: int | None
     context_tokens: int | None
+    untuned_kernels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,13 @@ def read_start(info: Mapping[str, JsonValue], log: str) -> StartUp:
         resolved_args={name: info[name] for name in RESOLVED if _is_plain(info.get(name))},
         max_total_tokens=capacity,
         context_tokens=_last_whole(_CONTEXT, log) or _whole(info.get("context_length")),
+        untuned_kernels=untuned_kernels(log),
     )
+
+
+def untuned_kernels(log: str) -> tuple[str, ...]:
+    """Kernel configurations that the server looked for and did not find, so that it runs with default ones."""
+    return tuple(dict.fromkeys(match[1] for match in _UNTUNED.finditer(log)))
 
 
 def phases_of_log(log: str) -> tuple[StartUpPhase, ...]:

@@ -118,6 +118,8 @@ class EngineFacts(Record):
     """Longest prompt plus reply."""
     vocab_tokens: int | None = None
     """Token ids of the model are below this: prompts are drawn from it. None where it could not be learnt."""
+    untuned_kernels: tuple[str, ...] = ()
+    """Kernel configurations that the server had none of for this GPU, by its log at the start: it runs default ones."""
     simulated: bool = False
     """True: every number that came from it is made up by a timing model."""
     time_scale: float = 1.0

@@ -236,8 +236,8 @@ class ClientSide(Record):
     """Processes that sent and read."""
     max_cpu_fraction: float | None = None
     """CPU time over wall time of the busiest of them; near 1 means that the client is the limit."""
-    lag_s: Percentiles | None = None
-    """How late the event loops woke up."""
+    lag_p99_s: float | None = None
+    """99th percentile of the time from the arrival of bytes until they were read, in the worst of them."""
     cpus: tuple[int, ...] = ()
     """CPUs that they were allowed to run on."""
 

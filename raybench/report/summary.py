@@ -17,6 +17,8 @@ from raybench.validity.counterfactual import counterfactual
 from raybench.validity.diagnosis import diagnoses
 from raybench.validity.engine import KERNEL_ARGS, engine_findings, simulated_targets, used_engines
 from raybench.validity.eval_checks import checked_evals, eval_findings
+from raybench.validity.load import load_findings
+from raybench.validity.load_trends import load_trend_findings
 from raybench.validity.perf import perf_findings
 from raybench.validity.preflight import preflight_findings
 from raybench.validity.verdict import verdict
@@ -32,6 +34,8 @@ def make_report(view: RunView, more_findings: Iterable[Finding] = ()) -> Report:
         *more_findings,
         *engine_findings(view),
         *perf_findings(view),
+        *load_findings(view),
+        *load_trend_findings(view),
         *preflight_findings(view),
         *eval_findings(evals),
     ]

@@ -1,0 +1,240 @@
+"""Every finding about serving loads, made to happen, and none on a sound run."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from load_ledgers import CLOSED, OPEN, SEARCH, sampled, serving_config, serving_ledger
+from load_runs import MS, failing
+
+from raybench.load.schedule import Schedule
+from raybench.load.schedules import schedule_of
+from raybench.records import EngineFacts, Finding, LoadMeasurement, LoadUnit
+from raybench.records.loads import ClosedLoad, OpenLoad
+from raybench.records.serving import ClientSide, ServerSide
+from raybench.stats.latency import LoadRun
+from raybench.validity.load import load_findings
+from raybench.validity.load_trends import load_trend_findings
+
+RunChange = Callable[[LoadUnit, LoadRun], LoadRun]
+
+
+def _mine(unit: LoadUnit) -> bool:
+    """The one run that a test changes."""
+    load = unit.load
+    return unit.target == "alpha" and unit.repeat == 0 and isinstance(load, ClosedLoad) and load.concurrency == 8
+
+
+def _findings(*sweeps: object, **changes: object) -> list[Finding]:
+    view = serving_ledger(serving_config(*(sweeps or (CLOSED,))), **changes).view()  # type: ignore[arg-type]
+    return [*load_findings(view), *load_trend_findings(view)]
+
+
+def _columns(**columns: Callable[[LoadRun], np.ndarray]) -> RunChange:
+    def change(unit: LoadUnit, run: LoadRun) -> LoadRun:
+        if not _mine(unit):
+            return run
+        return replace(run, columns=replace(run.columns, **{name: make(run) for name, make in columns.items()}))
+
+    return change
+
+
+def _told(**changes: object) -> Callable[[LoadUnit, LoadMeasurement], LoadMeasurement]:
+    return lambda unit, found: found.model_copy(update=changes) if _mine(unit) else found
+
+
+def _only(findings: list[Finding], code: str, severity: str) -> Finding:
+    assert [finding.code for finding in findings] == [code]
+    assert findings[0].severity == severity
+    if findings[0].scope == "unit":
+        assert findings[0].target == "alpha"
+    return findings[0]
+
+
+def test_sound_runs_have_no_finding() -> None:
+    assert _findings(CLOSED, {**OPEN, "duration_s": 120}) == []  # type: ignore[dict-item]
+
+
+def test_a_search_that_goes_beyond_the_limit_has_notes_only() -> None:
+    found = _findings(SEARCH)
+    assert {finding.code for finding in found} <= {"overloaded"}
+    assert {finding.severity for finding in found} <= {"info"}
+
+
+def test_replies_of_the_wrong_length() -> None:
+    def shorter(run: LoadRun) -> np.ndarray:
+        lengths = run.columns.output_tokens.copy()
+        lengths[30] -= 1
+        return lengths
+
+    found = _only(_findings(run=_columns(output_tokens=shorter)), "wrong_output_length", "red")
+    assert found.evidence["num_wrong_length"] == 1
+    assert found.evidence["concurrency"] == 8
+
+
+def test_a_silent_stream_is_a_failure() -> None:
+    def silent(run: LoadRun) -> np.ndarray:
+        first = run.columns.first_ns.copy()
+        first[30] = -1
+        return first
+
+    found = _only(_findings(run=_columns(first_ns=silent)), "wrong_output_length", "red")
+    assert found.evidence["num_without_token"] == 1
+
+
+def test_failed_requests_from_one_in_a_hundred_on() -> None:
+    def some(places: list[int]) -> RunChange:
+        return lambda unit, run: failing(run, places) if _mine(unit) else run
+
+    assert _findings(run=some([50])) == []
+    found = _only(_findings(run=some([50, 51, 60])), "wrong_output_length", "red")
+    assert found.evidence["num_failed"] == 3
+
+
+def test_cache_hits_that_nobody_meant() -> None:
+    def cached(run: LoadRun) -> np.ndarray:
+        return run.columns.cached_tokens + 2
+
+    found = _only(_findings(run=_columns(cached_tokens=cached)), "unexpected_cache_hits", "red")
+    assert found.evidence["meant_tokens"] == 0
+
+
+def test_shared_beginnings_are_meant_and_missed() -> None:
+    shared = {**CLOSED, "prefix": {"tokens": 200, "groups": 2}}  # type: ignore[dict-item]
+    assert _findings(shared) == []
+    nothing = _columns(cached_tokens=lambda run: run.columns.cached_tokens * 0)
+    found = _only(_findings(shared, run=nothing), "prefix_not_cached", "warn")
+    assert found.evidence["cached_tokens"] == 0
+
+
+def test_retractions_by_the_replies_and_by_the_server() -> None:
+    def one(run: LoadRun) -> np.ndarray:
+        numbers = run.columns.retractions.copy()
+        numbers[3] = 1
+        return numbers
+
+    _only(_findings(run=_columns(retractions=one)), "retracted", "red")
+    _only(_findings(change=_told(server=ServerSide(num_samples=9, num_retracted=2))), "retracted", "red")
+    assert _findings(change=_told(server=ServerSide(num_samples=9, num_retracted=0))) == []
+
+
+def test_a_rate_above_the_capacity() -> None:
+    found = _findings({**OPEN, "rates": [40]})  # type: ignore[dict-item]
+    assert {(f.code, f.severity, f.target) for f in found} >= {
+        ("overloaded", "warn", "alpha"),
+        ("overloaded", "warn", "beta"),
+    }
+    assert all(f.evidence["rate_per_s"] == 40 for f in found)
+
+
+def test_a_run_that_the_client_ended() -> None:
+    found = _only(_findings(change=_told(stopped_early="overload: it only grew")), "overloaded", "warn")
+    assert "it only grew" in found.advice
+
+
+def test_too_short_and_too_few() -> None:
+    found = _findings({**CLOSED, "turnovers": 3, "concurrency": [2]})  # type: ignore[dict-item]
+    assert {(f.code, f.severity) for f in found} == {("short_window", "warn"), ("too_few_samples", "info")}
+
+
+def test_a_slow_start() -> None:
+    def slow(run: LoadRun) -> np.ndarray:
+        early = run.columns.sent_ns < run.columns.end_ns.max() // 4
+        return np.where(early, run.columns.first_ns + 200 * MS, run.columns.first_ns)
+
+    found = _only(_findings(run=_columns(first_ns=slow)), "warmup_contaminated", "warn")
+    assert found.evidence["early_ttft_ratio"] > 1.5
+
+
+def test_lockstep_of_equal_requests() -> None:
+    found = _findings({**CLOSED, "jitter_fraction": 0.0})  # type: ignore[dict-item]
+    # The cohort is cut short, so users start apart, and stay so; only when they start together they march.
+    assert found == []
+
+    def together(unit: LoadUnit, run: LoadRun) -> LoadRun:
+        if not _mine(unit):
+            return run
+        from load_runs import played
+
+        plain = schedule_of(unit.load, 1, 2)
+        return played(Schedule(tuple(replace(r, output_tokens=60) for r in plain.requests), 8), 60, 12)
+
+    _only(_findings(run=together), "lockstep", "warn")
+
+
+@pytest.mark.parametrize("client", [ClientSide(max_cpu_fraction=0.9), ClientSide(lag_p99_s=0.05)])
+def test_a_client_that_is_the_limit(client: ClientSide) -> None:
+    _only(_findings(change=_told(client=client)), "client_saturated", "warn")
+
+
+def test_a_client_that_is_late() -> None:
+    def late(run: LoadRun) -> np.ndarray:
+        return np.where(run.columns.scheduled_ns >= 0, run.columns.scheduled_ns - 5 * MS, run.columns.scheduled_ns)
+
+    found = _only(_findings(run=_columns(scheduled_ns=late)), "schedule_late", "warn")
+    assert found.evidence["lateness_p99_ms"] == pytest.approx(5)
+
+
+def test_requests_that_are_neither_running_nor_queued() -> None:
+    busy = ServerSide(num_samples=99, mean_running=3.0, mean_queued=0.0)
+    found = _only(_findings(change=_told(server=busy)), "frontend_saturated", "warn")
+    assert found.evidence["running"] == 3
+    assert _findings(change=_told(server=ServerSide(num_samples=99, mean_running=7.0, mean_queued=0.2))) == []
+
+
+def test_users_that_only_wait() -> None:
+    waiting = ServerSide(num_samples=99, mean_running=5.0, mean_queued=3.0, max_kv_fraction=0.99)
+    found = _only(_findings(change=_told(server=waiting)), "queue_not_concurrency", "info")
+    assert found.evidence["max_kv_fraction"] == 0.99
+
+
+def test_users_beyond_what_the_engine_says_it_can_run() -> None:
+    def small(facts: EngineFacts) -> EngineFacts:
+        tokens = 5 * 560 if facts.target == "alpha" else 2_000_000
+        return facts.model_copy(update={"max_total_tokens": tokens})
+
+    found = _findings(engine=small)
+    assert {(f.code, f.target, f.evidence["concurrency"]) for f in found} == {("queue_not_concurrency", "alpha", 8)}
+    assert found[0].evidence["capacity"] in (4, 5)
+
+
+def test_decode_steps_without_graphs() -> None:
+    half = ServerSide(num_samples=99, mean_cuda_graph_fraction=0.5, max_running=8)
+    found = _only(_findings(change=_told(server=half)), "decode_outside_graph", "warn")
+    assert found.evidence["max_running"] == 8
+
+
+def test_client_and_server_count_differently() -> None:
+    looks = sampled(*((t / 4, 8.0, 0.0) for t in range(200)))
+    server = ServerSide(num_samples=200, output_tok_per_s=1.0, samples=looks)
+    found = _only(_findings(change=_told(server=server)), "counts_differ", "warn")
+    assert found.evidence["difference_fraction"] > 1
+
+
+def test_kernels_without_a_tuned_configuration() -> None:
+    def untuned(facts: EngineFacts) -> EngineFacts:
+        return facts.model_copy(update={"untuned_kernels": ("E=128,N=1536.json",) if facts.target == "alpha" else ()})
+
+    found = _only(_findings(engine=untuned), "untuned_kernels", "warn")
+    assert "E=128,N=1536.json" in found.advice
+
+
+def test_a_wait_that_falls_as_the_load_grows() -> None:
+    def slow(unit: LoadUnit, run: LoadRun) -> LoadRun:
+        if unit.target != "alpha" or not isinstance(unit.load, ClosedLoad) or unit.load.concurrency != 2:
+            return run
+        return replace(run, columns=replace(run.columns, first_ns=run.columns.first_ns + 50 * MS))
+
+    found = _findings({**CLOSED, "turnovers": 60}, run=slow)  # type: ignore[dict-item]
+    finding = _only(found, "ttft_not_monotonic", "warn")
+    assert finding.evidence["larger_load"] == 8
+
+
+def test_a_probe_of_a_search_may_fail_without_making_the_run_invalid() -> None:
+    def failed(unit: LoadUnit, run: LoadRun) -> LoadRun:
+        rate = unit.load.rate_per_s if isinstance(unit.load, OpenLoad) else 0
+        return failing(run, list(range(20))) if rate > 10 else run
+
+    found = _findings(SEARCH, run=failed)
+    assert {f.severity for f in found if f.code == "wrong_output_length"} == {"warn"}
