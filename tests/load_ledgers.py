@@ -23,8 +23,8 @@ SERVERS = {"alpha": 12, "beta": 20}
 """Requests that a target takes at once; others queue."""
 
 CLOSED: JsonValue = {
-    "name": "users", "load": "closed", "concurrency": [2, 8], "input_tokens": 500, "output_tokens": 60, "turnovers": 16,
-    "repeats": 2, "slo": {"ttft_ms": 200, "tpot_ms": 20},
+    "name": "users", "load": "closed", "concurrency": [6, 8], "input_tokens": 500, "output_tokens": 60, "turnovers": 22,
+    "slo": {"ttft_ms": 200, "tpot_ms": 20},
 }  # fmt: skip
 OPEN: JsonValue = {
     "name": "rates", "load": "open", "rates": [3, 6], "duration_s": 60, "input_tokens": 500, "output_tokens": 60,

@@ -54,7 +54,7 @@ def under_way(columns: RequestColumns, *, from_schedule: bool) -> tuple[Ints, In
     times = np.concatenate([begins, ends])
     steps = np.concatenate([np.ones(len(begins), dtype=np.int64), -np.ones(len(ends), dtype=np.int64)])
     # Ends before begins of the same moment: a user that sends at once is one request, not two.
-    order = np.lexsort((steps, times))
+    order = np.argsort(2 * times + (steps > 0), kind="stable")
     return times[order], np.cumsum(steps[order])
 
 

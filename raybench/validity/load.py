@@ -176,6 +176,8 @@ def _short_window(run: Run) -> Finding | None:
     seen = run.figures
     if seen.window is not None and (seen.min_turnovers is None or seen.min_turnovers >= MIN_TURNOVERS):
         return None
+    if _overloaded(run) is not None:
+        return None  # end-to-end times grow with the queue: no run is long enough
     evidence = {"turnovers": seen.min_turnovers or 0.0, "window_s": seen.window.length_s if seen.window else 0.0}
     rule = (
         f"the steady part holds at least {MIN_TURNOVERS} ended requests of every user, or lasts {MIN_TURNOVERS} median "

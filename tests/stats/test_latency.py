@@ -194,7 +194,8 @@ def test_gap_counts_of_parts_add_up() -> None:
     summed = GapCounts.none()
     for part in parts:
         summed = summed + GapCounts.of(part, np.ones(5000))
-    assert summed.percentiles(1e-9) == whole.percentiles(1e-9)
+    assert summed.counts.tolist() == whole.counts.tolist()
+    assert (summed.sum_ns, summed.max_ns) == (pytest.approx(whole.sum_ns), whole.max_ns)
     assert Gaps.none().by_token.percentiles(1.0) is None
 
 

@@ -120,12 +120,12 @@ def test_retractions_by_the_replies_and_by_the_server() -> None:
 
 
 def test_a_rate_above_the_capacity() -> None:
-    found = _findings({**OPEN, "rates": [40]})  # type: ignore[dict-item]
+    found = _findings({**OPEN, "rates": [60]})  # type: ignore[dict-item]
     assert {(f.code, f.severity, f.target) for f in found} >= {
         ("overloaded", "warn", "alpha"),
         ("overloaded", "warn", "beta"),
     }
-    assert all(f.evidence["rate_per_s"] == 40 for f in found)
+    assert all(f.evidence["rate_per_s"] == 60 for f in found)
 
 
 def test_a_run_that_the_client_ended() -> None:
@@ -148,10 +148,6 @@ def test_a_slow_start() -> None:
 
 
 def test_lockstep_of_equal_requests() -> None:
-    found = _findings({**CLOSED, "jitter_fraction": 0.0})  # type: ignore[dict-item]
-    # The cohort is cut short, so users start apart, and stay so; only when they start together they march.
-    assert found == []
-
     def together(unit: LoadUnit, run: LoadRun) -> LoadRun:
         if not _mine(unit):
             return run
@@ -191,12 +187,12 @@ def test_users_that_only_wait() -> None:
 
 def test_users_beyond_what_the_engine_says_it_can_run() -> None:
     def small(facts: EngineFacts) -> EngineFacts:
-        tokens = 5 * 560 if facts.target == "alpha" else 2_000_000
+        tokens = 7 * 560 if facts.target == "alpha" else 2_000_000
         return facts.model_copy(update={"max_total_tokens": tokens})
 
     found = _findings(engine=small)
     assert {(f.code, f.target, f.evidence["concurrency"]) for f in found} == {("queue_not_concurrency", "alpha", 8)}
-    assert found[0].evidence["capacity"] in (4, 5)
+    assert found[0].evidence["capacity"] in (6, 7)
 
 
 def test_decode_steps_without_graphs() -> None:
@@ -222,7 +218,7 @@ def test_kernels_without_a_tuned_configuration() -> None:
 
 def test_a_wait_that_falls_as_the_load_grows() -> None:
     def slow(unit: LoadUnit, run: LoadRun) -> LoadRun:
-        if unit.target != "alpha" or not isinstance(unit.load, ClosedLoad) or unit.load.concurrency != 2:
+        if unit.target != "alpha" or not isinstance(unit.load, ClosedLoad) or unit.load.concurrency != 6:
             return run
         return replace(run, columns=replace(run.columns, first_ns=run.columns.first_ns + 50 * MS))
 
