@@ -4,6 +4,7 @@ from raybench.report import diagnosis_page, numbers, tables
 from raybench.report.accuracy_page import accuracy_blocks, differences
 from raybench.report.model import Comparison, PerfRow, Report
 from raybench.report.preflight_page import preflight_section
+from raybench.report.serving_page import serving_section
 from raybench.report.tables import markdown_table
 from raybench.report.words import groups, in_short, missing_sentence, run_command, verdict_sentence
 
@@ -19,6 +20,7 @@ def render(report: Report) -> str:
         *_head(report),
         *_findings(report),
         *_performance(report),
+        *serving_section(report),
         *_comparisons(report),
         *accuracy_blocks(report),
         *_diagnosis(report),

@@ -6,10 +6,12 @@ that is added needs a default; anything else needs a new `SCHEMA_VERSION`.
 
 from typing import Literal
 
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 
 from raybench.config.schema import FlagValue
 from raybench.records import Check, Finding, MemoryUsage, Record, Route, Sampling, StartUpPhase
+from raybench.report.serving_model import LoadRow, SearchRow
+from raybench.report.spread import Spread
 from raybench.stats.accuracy import AccuracyScore
 from raybench.stats.compare import AccuracyComparison, Ratio
 from raybench.validity.counterfactual import Counterfactual
@@ -18,19 +20,6 @@ from raybench.validity.timed import TimedConfiguration
 from raybench.validity.verdict import Verdict
 
 SCHEMA_VERSION = 1
-
-
-class Spread(Record):
-    """One quantity over the repeats of a load point."""
-
-    median: float
-    """Middle value: what tables show."""
-    min: float
-    """Smallest value."""
-    max: float
-    """Largest value."""
-    num: int = Field(ge=1)
-    """Repeats that it comes from."""
 
 
 class RepeatRow(Record):
@@ -474,6 +463,10 @@ class Report(Record):
     """Where it comes from."""
     diagnoses: tuple[Diagnosis, ...] = ()
     """A named cause for every sick eval; empty when all are well."""
+    serving: tuple[LoadRow, ...] = ()
+    """Points of serving loads: by target, sweep and point as configured; probes of searches stand in `searches`."""
+    searches: tuple[SearchRow, ...] = ()
+    """Searches: by target as configured."""
     counterfactuals: tuple[Counterfactual, ...] = ()
     """Scores under smaller limits of the replies, where replies are long enough to tell."""
 

@@ -9,6 +9,7 @@ from raybench.report import numbers
 from raybench.report.accuracy_words import against_parts, interval_parts, rates_text, score_text, timed_text
 from raybench.report.diagnosis_page import diagnosis_lines
 from raybench.report.model import Comparison, EvalRow, PerfRow, Report, Spread
+from raybench.report.serving_terminal import print_serving
 from raybench.report.words import (
     FindingGroup,
     groups,
@@ -39,6 +40,7 @@ def print_report(report: Report, console: Console) -> None:
     for sweep in dict.fromkeys(row.sweep for row in report.perf):
         console.print()
         _print_sweep(report, sweep, console)
+    print_serving(report, console)
     if report.evals:
         console.print()
         _print_evals(report, console)

@@ -7,6 +7,7 @@ from raybench.records import Finding
 from raybench.report import numbers
 from raybench.report.accuracy_words import codes_text, eval_sentence
 from raybench.report.model import Comparison, RatioRow, Report
+from raybench.report.serving_page import search_lines
 from raybench.stats.compare import Ratio
 
 TITLES = {
@@ -178,6 +179,7 @@ def in_short(report: Report) -> list[str]:
     """The result in a few sentences: one for each comparison and each eval."""
     beside = [c for c in report.comparisons if c.kind == "targets" and c.rows] or report.comparisons
     lines = [line for comparison in beside if (line := _comparison_line(comparison)) is not None]
+    lines.extend(search_lines(report))
     lines.extend(eval_sentence(row) for row in report.evals if row.accuracy.num_samples)
     return lines
 
@@ -248,6 +250,10 @@ def _evidence(finding: Finding) -> str:
     place: list[str] = []
     if "batch_size" in values:
         place.append(f"batch {values.pop('batch_size'):.0f}")
+    if "concurrency" in values:
+        place.append(f"concurrency {values.pop('concurrency'):.0f}")
+    if "rate_per_s" in values:
+        place.append(f"{values.pop('rate_per_s'):.4g} req/s")
     if "repeat" in values:
         place.append(f"repeat {values.pop('repeat') + 1:.0f}")
     if "block" in values:
