@@ -124,6 +124,8 @@ class SimulatedConfig(Record):
     """Mean length of replies by eval name; evals not named have 64."""
     token_capacity: int = Field(default=2_000_000, ge=1)
     """Tokens that the KV cache is said to hold."""
+    max_running_requests: int = Field(default=4096, ge=1)
+    """Requests that run at once under a serving load; others queue."""
     faults: FaultConfig = FaultConfig()
     """Faults to play."""
 

@@ -84,6 +84,7 @@ class SimulatedEngine:
             hosts=(declared_host(self._launch.start),),
             argv=("-m", "raybench.engine.simulated_server"),
             env=dict(self._launch.engine.env),
+            resolved_args={"max_running_requests": model.max_running_requests},
             startup=(StartUpPhase(name="total", duration_s=model.startup_s),),
             memory=MemoryUsage(token_capacity=model.token_capacity),
             max_total_tokens=model.token_capacity,

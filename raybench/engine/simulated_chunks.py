@@ -35,6 +35,10 @@ class ChunkWriter:
         self._ids = self._id * output_tokens
         self._tails = [self._tail(index) for index in range(len(prompts))]
 
+    def end_of(self, index: int) -> int:
+        """Tokens at which the request ends."""
+        return self._ends[index]
+
     def _end_of(self, index: int) -> int:
         early = share("early_stop", self.seed, index) < self._faults.early_stop_fraction
         return max(1, self._asked // 2) if early else self._asked

@@ -29,8 +29,9 @@ from starlette.types import Message
 
 from raybench.config.schema import SimulatedConfig
 from raybench.engine.simulated_chunks import ChunkWriter
+from raybench.engine.simulated_queue import ContinuousBatch, QueuedRequest
 from raybench.engine.simulated_replies import ChatRequest, reply_to
-from raybench.engine.simulated_timing import BatchShape, jitter, prefill_s, share, step_s, steps
+from raybench.engine.simulated_timing import BatchShape, Step, jitter, prefill_s, share, step_s, steps
 from raybench.records import Message as Turn
 from raybench.records import Record, prompt_hash
 
@@ -86,6 +87,7 @@ class SimulatedServer:
         self._scale = config.model.time_scale
         self._ready_at_s = time.perf_counter() + config.model.startup_s / self._scale
         self._counters = _Counters()
+        self._serving = ContinuousBatch(config.model)
         # Even over any run of neighbours, and an eval's questions are neighbours in the answer key.
         self._places = {sha256: number * _GOLDEN % 1 for number, sha256 in enumerate(config.answer_key)}
 
@@ -132,7 +134,7 @@ class SimulatedServer:
                 "load_weight": 0.0, "kv_cache_allocation": 0.0, "scheduler_e2e": model.startup_s,
                 "cuda_graph": {"prefill": 0.0, "decode": 0.0},
             },
-            "effective_max_running_requests_per_dp": 4096,
+            "effective_max_running_requests_per_dp": model.max_running_requests,
         }  # fmt: skip
         info: dict[str, JsonValue] = {
             "model_path": self._config.served_name, "tokenizer_path": self._config.served_name,
@@ -157,8 +159,10 @@ class SimulatedServer:
             f"sglang:prompt_tokens_total{label} {counts.prompt_tokens}",
             f"sglang:generation_tokens_total{label} {counts.generation_tokens}",
             f"sglang:cached_tokens_total{label} {counts.cached_tokens}",
-            f"sglang:num_running_reqs{label} {counts.running}",
-            f"sglang:num_queue_reqs{label} 0",
+            f"sglang:num_running_reqs{label} {counts.running + self._serving.num_running}",
+            f"sglang:num_queue_reqs{label} {self._serving.num_waiting}",
+            f"sglang:token_usage{label} {self._serving.num_kept_tokens / self._model.token_capacity}",
+            f"sglang:gen_throughput{label} {self._serving.rate_tok_per_s}",
         ]
         return PlainTextResponse("\n".join(lines) + "\n")
 
@@ -166,7 +170,7 @@ class SimulatedServer:
         return JSONResponse(self._counters.last_emissions_ns)
 
     async def _flush_cache(self, _: Request) -> Response:
-        if self._counters.running:
+        if self._counters.running or self._serving.num_running or self._serving.num_waiting:
             return PlainTextResponse("Flush cache failed.\n", status_code=400)
         return PlainTextResponse("Cache flushed.\n")
 
@@ -203,6 +207,8 @@ class SimulatedServer:
                 400, f"Input length plus max_new_tokens ({total} tokens) exceeds the limit ({capacity} tokens)."
             )
         writer = ChunkWriter(self._model, prompts, output_tokens, seed=hashlib.sha256(body).hexdigest())
+        if asked.get("stream") and not isinstance(given[0], list):
+            return StreamingResponse(self._request_stream(writer, shape), media_type="text/event-stream")
         stream = self._batch_stream(writer, shape, arrived_s, arrived_ns)
         if asked.get("stream"):
             return StreamingResponse(stream, media_type="text/event-stream")
@@ -231,6 +237,21 @@ class SimulatedServer:
         finally:
             counts.generation_tokens += writer.output_tokens
             counts.running -= shape.size
+        yield b"data: [DONE]\n\n"
+
+    async def _request_stream(self, writer: ChunkWriter, shape: BatchShape) -> AsyncIterator[bytes]:
+        """A single request takes its place in the queue; a whole batch, as above, is timed by itself."""
+        counts = self._counters
+        counts.prompts += 1
+        counts.prompt_tokens += writer.prompt_tokens
+        counts.cached_tokens += writer.cached_tokens
+        per_chunk = self._model.faults.tokens_per_chunk
+        told, last = 0, writer.end_of(0)
+        async for made in self._serving.tokens(QueuedRequest(shape.input_tokens, last)):
+            if made - told >= per_chunk or made == last:
+                counts.generation_tokens += made - told
+                told = made
+                yield writer.step(Step(0.0, 0, 1, made))
         yield b"data: [DONE]\n\n"
 
     async def _chat(self, request: Request) -> Response:

@@ -14,7 +14,8 @@ NOTE = (
     "Requests that arrive over time. Medians over the runs of a point; percentiles are of the requests that were sent "
     "in the steady part of a run, never of two runs together. TTFT, TPOT (time per output token after the first) and "
     "E2E count from the scheduled time where requests have one, else from the sending. Rates count what was read in "
-    "the steady part. *Per user* is one over the median TPOT; *good* is the share of the sent requests that kept the SLO."
+    "the steady part. *Per user* is one over the median TPOT; *good* is the share of the sent requests that kept the "
+    "SLO."
 )
 FRONT_NOTE = (
     "Closed loops, by tokens per second for one user. A star marks points that no other point beats in both columns."
