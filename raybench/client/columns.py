@@ -53,7 +53,9 @@ class LoadColumns:
     cached_tokens: Ints
     """Prompt tokens from the prefix cache."""
     first_tokens: Ints
-    """Tokens of the first read; -1 if the server did not count them."""
+    """Tokens of the first read."""
+    counted: Ints
+    """1: the server said how many tokens each read brought. 0: only how many there were; they are spread evenly."""
     longest_gap_ns: Ints
     """Longest time between two reads with tokens."""
     queue_ns: Ints
@@ -73,7 +75,7 @@ class LoadColumns:
     read_ns: Ints
     """Time of every read that brought tokens."""
     read_tokens: Ints
-    """Tokens that it brought; 0 where the server's count does not tell."""
+    """Tokens that it brought; see `counted`."""
 
     @property
     def num(self) -> int:
@@ -101,8 +103,7 @@ class ColumnBuilder:
     def add(self, known: dict[str, int], times_ns: Sequence[int], reply: Reply | None, error: str | None) -> None:
         """Add a request: what the executor knows, the times of its reads, and what they brought."""
         reads = [] if reply is None else [times_ns[place] for place in reply.reads]
-        tokens = [] if reply is None else reply.tokens
-        counted = reply is not None and reply.counted
+        tokens = [] if reply is None else spread(reply)
         row = dict.fromkeys(INTEGERS, NEVER) | known
         if times_ns:
             row["first_byte_ns"] = times_ns[0]
@@ -112,9 +113,10 @@ class ColumnBuilder:
             row["cached_tokens"] = _said(reply.cached_tokens)
             row["queue_ns"] = NEVER if reply.queue_s is None else round(reply.queue_s * 1e9)
             row["retractions"] = reply.num_retractions
+            row["counted"] = int(reply.counted)
         if reads:
             row["first_ns"] = reads[0]
-            row["first_tokens"] = tokens[0] if counted else NEVER
+            row["first_tokens"] = tokens[0]
             row["longest_gap_ns"] = max((b - a for a, b in zip(reads, reads[1:], strict=False)), default=NEVER)
             if row["status"] == OK:
                 row["end_ns"] = reads[-1]
@@ -125,9 +127,7 @@ class ColumnBuilder:
         if error is not None and len(self._errors) < MAX_ERRORS:
             self._errors[known["index"]] = error
         self._read_ns.extend(reads)
-        self._read_tokens.extend(
-            [b - a for a, b in zip([0, *tokens], tokens, strict=False)] if counted else [0] * len(reads)
-        )
+        self._read_tokens.extend(b - a for a, b in zip([0, *tokens], tokens, strict=False))
         self._starts.append(len(self._read_ns))
 
     def build(self) -> LoadColumns:
@@ -140,6 +140,14 @@ class ColumnBuilder:
                 read_tokens=np.array(self._read_tokens, np.int64),
             )
         )  # fmt: skip
+
+
+def spread(reply: Reply) -> list[int]:
+    """Tokens after each read: as counted, else the tokens of the whole reply spread over its chunks evenly."""
+    if reply.counted or not reply.tokens or reply.output_tokens is None:
+        return reply.tokens
+    share = reply.output_tokens / reply.tokens[-1]
+    return [round(chunks * share) for chunks in reply.tokens]
 
 
 def _said(count: int | None) -> int:

@@ -19,6 +19,7 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked", re.IGNORECASE)
 # Quotes inside a JSON string are escaped, so none of these can be text of a reply.
 _TEXT = re.compile(rb'"(?:content|text|reasoning_content)":\s*"(?!")')
 _NOT_LAST = re.compile(rb'"finish_reason":\s*null')
+_META = b'"meta_info":'
 _COUNTED = re.compile(rb'"completion_tokens":\s*(\d+)')
 MAX_ERROR_CHARS = 500
 
@@ -128,6 +129,13 @@ def events(body: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
 
 
 def _read_generate(reply: Reply, number: int, data: bytes) -> None:
+    # The text so far stands before it; a chunk in another order is parsed whole.
+    start = data.rfind(_META)
+    counted = _COUNTED.search(data, start) if start >= 0 else None
+    if counted is not None and _NOT_LAST.search(data, start):
+        _grow(reply, number, int(counted.group(1)))
+        reply.counted = True
+        return
     chunk = chunk_of(0, data)
     if chunk.index != 0:
         raise ValueError("a chunk of another request")
@@ -135,8 +143,7 @@ def _read_generate(reply: Reply, number: int, data: bytes) -> None:
         _grow(reply, number, chunk.completion_tokens)
         reply.counted = True
         reply.output_tokens = chunk.completion_tokens
-    reply.prompt_tokens = chunk.prompt_tokens
-    reply.cached_tokens = chunk.cached_tokens
+    reply.prompt_tokens, reply.cached_tokens = chunk.prompt_tokens, chunk.cached_tokens
     reply.num_retractions = chunk.num_retractions
     if chunk.finish_reason is not None:
         reply.finish_reason = chunk.finish_reason

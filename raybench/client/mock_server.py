@@ -61,6 +61,7 @@ class _Stream:
     path: bytes
     num_tokens: int
     place: int
+    counts: bool
     begun_ns: int = 0
     sent_tokens: int = 0
 
@@ -142,7 +143,7 @@ class MockServer:
             return
         before = stream.sent_tokens
         stream.sent_tokens = min(before + self._settings.chunk_tokens, stream.num_tokens)
-        data = chunk(stream.path, stream.sent_tokens, stream.num_tokens)
+        data = chunk(stream.path, stream.sent_tokens, stream.num_tokens, stream.counts)
         now_ns = time.perf_counter_ns()
         try:
             stream.wire.send(stream.wire.unsent + data)
@@ -232,7 +233,7 @@ class MockServer:
         numbers = {name: int(number) for name, number in _NUMBER.findall(body)}
         num_tokens = next((number for name, number in numbers.items() if name != b"rid"), 16)
         truth = self._truth
-        stream = _Stream(wire, path, num_tokens, len(truth.rids))
+        stream = _Stream(wire, path, num_tokens, len(truth.rids), b"continuous_usage_stats" in body)
         truth.rids.append(numbers.get(b"rid", -1))
         truth.arrived_ns.append(t_ns)
         truth.emitted_ns.append(array("q"))

@@ -19,16 +19,20 @@ def _event(data: bytes) -> bytes:
 
 
 @cache
-def chunk(path: bytes, num_tokens: int, of_tokens: int) -> bytes:
-    """What goes out when the reply has come to `num_tokens` of `of_tokens`."""
+def chunk(path: bytes, num_tokens: int, of_tokens: int, counts: bool = False) -> bytes:
+    """What goes out when the reply has come to `num_tokens` of `of_tokens`; `counts`: usage in every chunk."""
     last = num_tokens >= of_tokens
     if path == b"/generate":
         return _generate(num_tokens, last)
-    usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": of_tokens, "total_tokens": PROMPT_TOKENS + of_tokens}
+    usage = {
+        "prompt_tokens": PROMPT_TOKENS,
+        "completion_tokens": num_tokens,
+        "total_tokens": PROMPT_TOKENS + num_tokens,
+    }
     head: dict[str, object] = {"id": "c0", "object": "chat.completion.chunk", "created": 1, "model": "mock"}
     text: dict[str, object] = {"delta": {"content": " a"}} if path.endswith(b"/chat/completions") else {"text": " a"}
     choice = {"index": 0, **text, "finish_reason": "length" if last else None}
-    said = _event(json.dumps({**head, "choices": [choice], "usage": None}).encode())
+    said = _event(json.dumps({**head, "choices": [choice], "usage": usage if counts else None}).encode())
     if last:
         said += _event(json.dumps({**head, "choices": [], "usage": usage}).encode()) + _event(b"[DONE]") + _END
     return said
