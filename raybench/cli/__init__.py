@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from raybench import __version__
+from raybench.cli.calibrate import calibrate
 from raybench.cli.models import models
 from raybench.cli.plan import plan
 from raybench.cli.report import report
@@ -47,6 +48,7 @@ app.command()(run)
 app.command()(plan)
 app.command()(report)
 app.command()(schema)
+app.command()(calibrate)
 app.add_typer(models, name="models")
 
 
