@@ -242,7 +242,7 @@ def _told(code: str, sentence: str) -> Row:
 
 
 def _numerics(case: _Case) -> _Told | None:
-    found = case.first("numerics_differ", "nodes_disagree")
+    found = case.first("numerics_differ", "decode_differs", "numerics_drift", "nodes_disagree")
     if found is None:
         return None
     sentence = "prompts and replies look sound, log-probabilities do not: a quantisation, kernel or parallelism fault"

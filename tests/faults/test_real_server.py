@@ -50,7 +50,7 @@ NUM_PASSES = 2
 """Passes of each side of a pair, the better of which counts (what disturbs only slows); one before them warms up."""
 BATCH_SIZES = (1, 4, 16)
 INPUT_TOKENS = 256
-OUTPUT_TOKENS = 128
+OUTPUT_TOKENS = 64
 
 TOOL = """
 import json, sys

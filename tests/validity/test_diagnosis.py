@@ -110,6 +110,8 @@ def test_repeats_that_are_one_text() -> None:
         ("limits", "max_tokens"),
         ("numerics_differ", "numerics"),
         ("nodes_disagree", "numerics"),
+        ("decode_differs", "numerics"),
+        ("numerics_drift", "numerics"),
         ("node_low", "node"),
         ("same_length", "hidden_cap"),
         ("repeats_drift", "drift"),
