@@ -4,7 +4,7 @@ Whatever the file holds, the outcome is a `RunConfig` or one `ConfigError` that 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def _read_references(document: Document, path: Path) -> None:
 
 
 @contextmanager
-def _told_as(document: Document, path: Path, key: KeyPath) -> Iterator[None]:
+def _told_as(document: Document, path: Path, key: KeyPath) -> Generator[None]:
     """An error of a reference file names the place in the configuration that names the file."""
     try:
         yield
