@@ -121,9 +121,9 @@ def _transport(case: _Case) -> _Told | None:
     if (canaries := _unanswered_canaries(case)) is not None:
         sent, lost = canaries.evidence["num_canaries"], canaries.evidence["num_errored"]
         sentence = (
-            f"{lost:.0f} of {sent:.0f} trivial questions got no reply after all retries: requests fail on their way "
+            f"{lost:.0f} of {sent:.0f} trivial questions got no reply after all retries: requests fail on their way or "
+            "in the engine, which says nothing about the model"
         )
-        sentence += "or in the engine, which says nothing about the model"
         return sentence, _LOOK, canaries.evidence
     seen = case.eval.rates["errored"]
     found = case.first("errored")
