@@ -34,8 +34,8 @@ FAULTS: dict[str, dict[str, object]] = {
     "prose": {"faults": {"answer_form": "prose"}},
     "same": {"faults": {"ignore_seed": True}},
     "mute": {"faults": {"http_error_burst": [1, 1000]}},
-    # The preflight makes 61 requests.
-    "burst": {"faults": {"http_error_burst": [70, 1000]}},
+    # After the 61 requests of the preflight.
+    "burst": {"faults": {"http_error_burst": [62, 1000]}},
     "dead": {"faults": {"die_after_requests": 1}},
 }
 CAUSES = {
