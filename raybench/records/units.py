@@ -14,7 +14,7 @@ Route = Literal["chat", "completions"]
 LoadRoute = Literal["generate", "chat", "completions"]
 """Route of a serving load: `generate` is SGLang's own and takes token ids, the others are OpenAI's."""
 
-Check = Literal["limits", "grader", "prompt", "canary", "agreement", "numerics"]
+Check = Literal["limits", "grader", "prompt", "canary", "agreement", "numerics", "decode"]
 """Preflight checks, in the order in which a node makes them: the cheap ones first."""
 
 
@@ -228,6 +228,8 @@ class CheckUnit(Record):
     """Canaries: the eval that reads the reply, for each sample."""
     budgets: tuple[ReplyBudget, ...] = ()
     """Limits: the evals, one for each sample."""
+    batch_size: int = Field(default=0, ge=0)
+    """Decode: prompts that are decoded together."""
     stops: bool = True
     """False: the target's evals go on whatever the check finds."""
     timeout_s: float = Field(gt=0)
