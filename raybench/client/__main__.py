@@ -11,7 +11,7 @@ from typing import IO
 import uvloop
 
 from raybench.client.drive import run_batch
-from raybench.client.job import JOB, BatchJob, ChatJob, ClientDone, MeasuredLine, SampleLine, WarmUpLine
+from raybench.client.job import JOB, AnyJob, AnyLine, BatchJob, ChatJob, ClientDone, LoadJob
 from raybench.errors import ClientError
 
 
@@ -22,14 +22,14 @@ def main(job_file: Path, out_file: Path) -> int:
         error: str | None = None
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_run(job, out))
+                runner.run(_run(job, out, out_file.parent))
         except ClientError as failure:
             error = failure.message
         _write(out, ClientDone(error=error))
     return 0 if error is None else ClientError.exit_code
 
 
-async def _run(job: BatchJob | ChatJob, out: IO[str]) -> None:
+async def _run(job: AnyJob, out: IO[str], folder: Path) -> None:
     match job:
         case BatchJob():
             await run_batch(job, lambda line: _write(out, line))
@@ -38,9 +38,14 @@ async def _run(job: BatchJob | ChatJob, out: IO[str]) -> None:
             from raybench.client.chat import run_chat  # noqa: PLC0415
 
             await run_chat(job, lambda line: _write(out, line))
+        case LoadJob():
+            # numpy and Arrow take as long.
+            from raybench.client.serve import run_serving  # noqa: PLC0415
+
+            await run_serving(job, folder, lambda line: _write(out, line))
 
 
-def _write(out: IO[str], line: WarmUpLine | MeasuredLine | SampleLine | ClientDone) -> None:
+def _write(out: IO[str], line: AnyLine) -> None:
     out.write(line.model_dump_json() + "\n")
     out.flush()
 

@@ -9,7 +9,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from raybench.records import OneBatchLoad, Pass, Record, RequestRow, Route, SampleRecord, SampleSpec, Sampling, WarmUp
+from raybench.records import (
+    LoadRoute,
+    OneBatchLoad,
+    Pass,
+    Record,
+    RequestRow,
+    Route,
+    SampleRecord,
+    SampleSpec,
+    Sampling,
+    WarmUp,
+)
+from raybench.records.loads import ServingLoad, Slo
+from raybench.records.serving import ClientSide, LoadFigures
 
 
 class BatchJob(Record):
@@ -68,8 +81,40 @@ class ChatJob(Record):
     """Route that the requests take."""
 
 
-Job = Annotated[BatchJob | ChatJob, Field(discriminator="kind")]
-JOB: TypeAdapter[BatchJob | ChatJob] = TypeAdapter(Job)
+class LoadJob(Record):
+    """Run one serving load."""
+
+    kind: Literal["load"] = "load"
+    """Tag of the union."""
+    url: str
+    """Base URL of the engine (without /v1)."""
+    api_key: str | None = None
+    """Bearer token."""
+    model: str
+    """Served model name, for OpenAI's routes."""
+    load: ServingLoad
+    """The load."""
+    arrival_seed: int
+    """Seed of arrivals and lengths."""
+    prompt_seed: int
+    """Seed of the prompts' tokens."""
+    route: LoadRoute = "generate"
+    """Route that the requests take."""
+    slo: Slo | None = None
+    """What goodput is measured by."""
+    vocab_tokens: int
+    """Token ids are drawn from [num_reserved, vocab_tokens)."""
+    num_processes: int = 1
+    """Client processes."""
+    timeout_s: float
+    """Limit of one request, real seconds."""
+    time_scale: float = 1.0
+    """Simulated seconds per real second."""
+
+
+AnyJob = BatchJob | ChatJob | LoadJob
+Job = Annotated[AnyJob, Field(discriminator="kind")]
+JOB: TypeAdapter[AnyJob] = TypeAdapter(Job)
 
 
 class WarmUpLine(Record):
@@ -111,6 +156,27 @@ class SampleLine(Record):
     """The sample."""
 
 
+class LoadLine(Record):
+    """The load has ended; its rows lie in a file beside this one."""
+
+    kind: Literal["load"] = "load"
+    """Tag of the union."""
+    figures: LoadFigures
+    """The figures."""
+    client: ClientSide
+    """The client's processes."""
+    drained: bool
+    """The server was idle before the load, and its prefix cache empty."""
+    stopped_early: str | None = None
+    """Why sending ended before the schedule did."""
+    started_unix_s: float
+    """Wall clock at the start of the schedule."""
+    duration_s: float
+    """From then until the last answer had ended, real seconds."""
+    error: str | None = None
+    """First error of a request, redacted."""
+
+
 class ClientDone(Record):
     """Last line: the job is whole, or why it is not."""
 
@@ -120,5 +186,6 @@ class ClientDone(Record):
     """None = whole; else what stopped the client, redacted."""
 
 
-Line = Annotated[WarmUpLine | MeasuredLine | SampleLine | ClientDone, Field(discriminator="kind")]
-LINE: TypeAdapter[WarmUpLine | MeasuredLine | SampleLine | ClientDone] = TypeAdapter(Line)
+AnyLine = WarmUpLine | MeasuredLine | SampleLine | LoadLine | ClientDone
+Line = Annotated[AnyLine, Field(discriminator="kind")]
+LINE: TypeAdapter[AnyLine] = TypeAdapter(Line)

@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from raybench import process
-from raybench.client.job import LINE, BatchJob, ChatJob, ClientDone, MeasuredLine, SampleLine, WarmUpLine
+from raybench.client.job import LINE, AnyJob, AnyLine, ClientDone
 
 POLL_S = 0.05
 """Pause between two looks at the result file. Long enough not to disturb a measurement on a small machine."""
 
-Lines = Iterator[WarmUpLine | MeasuredLine | SampleLine | ClientDone]
+Lines = Iterator[AnyLine]
 
 
 class ClientRun:
     """Owns the child process and its files until `kill`. The child dies with the thread that made this."""
 
-    def __init__(self, job: BatchJob | ChatJob, folder: Path, limit_s: float | None, run_id: str) -> None:
+    def __init__(self, job: AnyJob, folder: Path, limit_s: float | None, run_id: str) -> None:
         """`limit_s`: wall-clock limit of the whole run in real seconds; None = the job's own limits suffice."""
         self._limit_s = limit_s
         self._folder = Path(tempfile.mkdtemp(prefix="client-", dir=folder))
@@ -62,6 +62,10 @@ class ClientRun:
             tail = self._log.read_text(errors="replace").strip()[-2000:]
             code = self._child.returncode
             yield ClientDone(error=f"the client process ended with code {code}: {tail or 'no output'}")
+
+    def file(self, name: str) -> bytes:
+        """Contents of a file that the client has left beside its lines. Raises OSError."""
+        return (self._folder / name).read_bytes()
 
     def kill(self) -> None:
         """End the process if it still runs. Idempotent, and may be called by another thread."""

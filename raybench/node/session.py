@@ -17,28 +17,46 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from raybench.client.job import BatchJob, ChatJob, ClientDone, MeasuredLine, SampleLine, WarmUpLine
+from raybench.client.job import (
+    AnyJob,
+    AnyLine,
+    BatchJob,
+    ChatJob,
+    ClientDone,
+    LoadJob,
+    LoadLine,
+    MeasuredLine,
+    SampleLine,
+    WarmUpLine,
+)
+from raybench.client.serve import ROWS, num_processes
 from raybench.engine import make_engine
 from raybench.engine.base import Engine, Launch, Progress
+from raybench.engine.metrics import server_side
 from raybench.errors import RaybenchError
 from raybench.node.clientrun import ClientRun
 from raybench.node.facts import node_facts
 from raybench.node.host import Cancelled, host_lock
 from raybench.node.preflight import Bench
 from raybench.node.rows import parquet_bytes
+from raybench.node.serverside import MetricsSampler
 from raybench.node.telemetry import GpuSampler
 from raybench.records import (
+    AnyMeasurement,
+    AnyUnit,
     Cause,
-    CheckMeasurement,
     CheckUnit,
     EngineFacts,
     EvalMeasurement,
     EvalUnit,
     Failure,
+    LoadMeasurement,
+    LoadUnit,
     NodeFacts,
     PerfMeasurement,
     PerfUnit,
     SampleRecord,
+    Timed,
 )
 
 CLIENT_GRACE_S = 60.0
@@ -74,9 +92,9 @@ class NodeSpec:
 class UnitResult:
     """Last word of a unit: a measurement with its rows, or why there is none."""
 
-    measurement: PerfMeasurement | EvalMeasurement | CheckMeasurement | None
+    measurement: AnyMeasurement | None
     rows: bytes | None
-    """Parquet bytes of a perf unit's per-request rows."""
+    """Parquet bytes of a timed unit's per-request rows."""
     failure: Failure | None
 
 
@@ -161,9 +179,7 @@ class NodeSession:
         self.stop_engine()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def run(
-        self, unit: PerfUnit | EvalUnit | CheckUnit, engines_on_host: int, progress: Progress
-    ) -> Iterator[SampleRecord | UnitResult]:
+    def run(self, unit: AnyUnit, engines_on_host: int, progress: Progress) -> Iterator[SampleRecord | UnitResult]:
         """Run a unit: samples as they end, then exactly one UnitResult. Never raises for what the engine does."""
         with self._work:
             engine, facts = self._engine, self._facts
@@ -174,9 +190,11 @@ class NodeSession:
                 yield _failed("engine_died", death)
                 return
             try:
-                with self._host(alone=isinstance(unit, PerfUnit), progress=progress):
+                with self._host(alone=isinstance(unit, Timed), progress=progress):
                     if isinstance(unit, PerfUnit):
                         yield self._perf(unit, engine, facts, engines_on_host)
+                    elif isinstance(unit, LoadUnit):
+                        yield self._load(unit, engine, facts, engines_on_host)
                     elif isinstance(unit, CheckUnit):
                         yield self._check(unit, engine, facts)
                     else:
@@ -209,7 +227,7 @@ class NodeSession:
                         measured = line
                     case ClientDone():
                         done = line
-                    case SampleLine():
+                    case SampleLine() | LoadLine():
                         pass
         finally:
             sampler.stop()
@@ -231,6 +249,45 @@ class NodeSession:
             simulated=facts.simulated,
         )
         return UnitResult(measurement, parquet_bytes(measured.rows), None)
+
+    def _load(self, unit: LoadUnit, engine: Engine, facts: EngineFacts, engines_on_host: int) -> UnitResult:
+        job = LoadJob(
+            url=engine.url, api_key=engine.api_key, model=engine.served_name, load=unit.load,
+            arrival_seed=unit.arrival_seed, prompt_seed=unit.prompt_seed, route=unit.route, slo=unit.slo,
+            vocab_tokens=facts.vocab_tokens or DEFAULT_VOCAB_TOKENS, timeout_s=unit.timeout_s,
+            num_processes=num_processes(unit.load, len(os.sched_getaffinity(0))), time_scale=facts.time_scale,
+        )  # fmt: skip
+        sampler, metrics = GpuSampler(self._spec.num_gpus), MetricsSampler(engine.url, engine.api_key)
+        started = time.perf_counter()
+        found: LoadLine | None = None
+        done: ClientDone | None = None
+        rows = b""
+        sampler.start()
+        metrics.start()
+        try:
+            for line in self._client_lines(job, unit.timeout_s + CLIENT_GRACE_S):
+                if isinstance(line, LoadLine):
+                    found, rows = line, self._client.file(ROWS) if self._client is not None else b""
+                elif isinstance(line, ClientDone):
+                    done = line
+        finally:
+            sampler.stop()
+            metrics.stop()
+        doubtful = found is None or found.figures.statuses.get("cut", 0) > 0
+        failure = self._failure(engine, done, SUSPICION_S if doubtful else 0.0)
+        if failure is not None or found is None:
+            return failure or _failed("client", "the client ended without figures")
+        ended_unix_s = found.started_unix_s + found.duration_s
+        looks = metrics.samples(found.started_unix_s, ended_unix_s, facts.time_scale)
+        measurement = LoadMeasurement(
+            figures=found.figures, client=found.client,
+            server=server_side(looks, metrics.num_failed, found.figures.window), drained=found.drained,
+            started_unix_s=found.started_unix_s, duration_s=time.perf_counter() - started,
+            engines_on_host=engines_on_host, load_average_1m=os.getloadavg()[0],
+            gpus=sampler.summary(found.started_unix_s, ended_unix_s), stopped_early=found.stopped_early,
+            error=found.error, simulated=facts.simulated,
+        )  # fmt: skip
+        return UnitResult(measurement, rows, None)
 
     def _eval(
         self, unit: EvalUnit, engine: Engine, facts: EngineFacts, engines_on_host: int
@@ -275,9 +332,7 @@ class NodeSession:
         failure = self._failure(engine, done, 0.0 if found.result == "ok" else SUSPICION_S)
         return failure or UnitResult(found, None, None)
 
-    def _client_lines(
-        self, job: BatchJob | ChatJob, limit_s: float | None
-    ) -> Iterator[WarmUpLine | MeasuredLine | SampleLine | ClientDone]:
+    def _client_lines(self, job: AnyJob, limit_s: float | None) -> Iterator[AnyLine]:
         client = self._client = ClientRun(job, self._folder, limit_s, self._spec.run_id)
         if self._cancelled.is_set():
             # `cancel` may have looked before there was a client to kill.

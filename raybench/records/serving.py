@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from raybench.records.base import Record
+from raybench.records.client import ClientProcess
 from raybench.records.loads import Slo
 from raybench.records.telemetry import GpuSummary
 
@@ -240,6 +241,8 @@ class ClientSide(Record):
     """99th percentile of the time from the arrival of bytes until they were read, in the worst of them."""
     cpus: tuple[int, ...] = ()
     """CPUs that they were allowed to run on."""
+    processes: tuple[ClientProcess, ...] = ()
+    """Each of them, in real seconds."""
 
 
 class LoadMeasurement(Record):
