@@ -12,6 +12,7 @@ from raybench.load.words import point_numbers
 from raybench.records import EngineFacts, Finding, LoadMeasurement, LoadUnit, Severity
 from raybench.records.loads import ClosedLoad, SessionsLoad
 from raybench.records.serving import LoadFigures, ServerSide
+from raybench.validity.client import MAX_CPU_FRACTION, MAX_LATENESS_S, MAX_READ_LAG_S
 from raybench.validity.perf import CACHED_FRACTION, CLIENT_CPU_FRACTION
 
 FAILED_FRACTION = 0.01
@@ -231,15 +232,25 @@ def _lockstep(run: Run) -> Finding | None:
 def _client_saturated(run: Run) -> Finding | None:
     client = run.measurement.client
     cpu, lag_s = client.max_cpu_fraction or 0.0, client.lag_p99_s or 0.0
-    if cpu <= CLIENT_CPU_FRACTION and lag_s <= LAG_S:
+    late = run.figures.lateness_s
+    late_s = (late.p99 or late.max) if late is not None else 0.0
+    is_limit = cpu >= MAX_CPU_FRACTION or lag_s > MAX_READ_LAG_S or late_s > MAX_LATENESS_S
+    if not is_limit and cpu <= CLIENT_CPU_FRACTION and lag_s <= LAG_S:
         return None
-    evidence = {"max_client_cpu_fraction": cpu, "lag_p99_ms": 1000 * lag_s, "num_processes": client.num_processes}
+    evidence = {
+        "max_client_cpu_fraction": cpu, "lag_p99_ms": 1000 * lag_s, "lateness_p99_ms": 1000 * late_s,
+        "num_processes": client.num_processes,
+    }  # fmt: skip
     rule = (
         f"no client process uses more than {CLIENT_CPU_FRACTION:.0%} of a CPU or reads more than {1000 * LAG_S:g} ms "
         "late (99th percentile)"
     )
+    rule += (
+        f"; from {MAX_CPU_FRACTION:.0%}, {1000 * MAX_READ_LAG_S:g} ms or {1000 * MAX_LATENESS_S:g} ms of lateness in "
+        "sending on, the figures are the client's"
+    )
     advice = "The client may be the limit and not the server. Give the machine more CPUs, or free the ones it has."
-    return of_run(run, "client_saturated", "warn", (rule, evidence, advice))
+    return of_run(run, "client_saturated", _red(run) if is_limit else "warn", (rule, evidence, advice))
 
 
 def _schedule_late(run: Run) -> Finding | None:

@@ -159,9 +159,23 @@ def test_lockstep_of_equal_requests() -> None:
     _only(_findings(run=together), "lockstep", "warn")
 
 
-@pytest.mark.parametrize("client", [ClientSide(max_cpu_fraction=0.9), ClientSide(lag_p99_s=0.05)])
-def test_a_client_that_is_the_limit(client: ClientSide) -> None:
-    _only(_findings(change=_told(client=client)), "client_saturated", "warn")
+@pytest.mark.parametrize(
+    ("client", "severity"),
+    [
+        (ClientSide(max_cpu_fraction=0.85), "warn"),
+        (ClientSide(lag_p99_s=0.04), "warn"),
+        (ClientSide(max_cpu_fraction=0.95), "red"),
+        (ClientSide(lag_p99_s=0.06), "red"),
+    ],
+)
+def test_a_client_that_is_the_limit(client: ClientSide, severity: str) -> None:
+    _only(_findings(change=_told(client=client)), "client_saturated", severity)
+
+
+def test_a_client_that_sends_a_tenth_of_a_second_late_is_the_limit_of_an_overload() -> None:
+    late = _columns(scheduled_ns=lambda run: np.maximum(run.columns.scheduled_ns - 200 * MS, 0))
+    found = {(f.code, f.severity) for f in _findings(run=late)}
+    assert found == {("client_saturated", "red"), ("schedule_late", "warn")}
 
 
 def test_a_client_that_is_late() -> None:
