@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 
 from ledger_builder import LedgerBuilder, config, simulated_targets, whole_ledger
+from load_ledgers import serving_ledger
 from rich.console import Console
 
 from raybench.records import EngineFacts, Failure, PerfMeasurement, PerfUnit, SampleRecord
@@ -59,10 +60,21 @@ def simulated_study() -> LedgerBuilder:
     return whole_ledger(settings)
 
 
+def serving_study() -> LedgerBuilder:
+    """Users, rates and a search on two targets, one of them with untuned kernels."""
+
+    def untuned(facts: EngineFacts) -> EngineFacts:
+        names = ("E=128,N=1536,device_name=NVIDIA_H200.json",) if facts.target == "alpha" else ()
+        return facts.model_copy(update={"untuned_kernels": names})
+
+    return serving_ledger(engine=untuned)
+
+
 CASES: dict[str, Callable[[], LedgerBuilder]] = {
     "golden": whole_ledger,
     "golden_invalid": invalid_and_incomplete,
     "golden_simulated": simulated_study,
+    "golden_serving": serving_study,
 }
 
 
