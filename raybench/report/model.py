@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from raybench.config.schema import FlagValue
 from raybench.records import Check, Finding, MemoryUsage, Record, Route, Sampling, StartUpPhase
-from raybench.report.serving_model import LoadRow, SearchRow
+from raybench.report.serving_model import LoadRatioRow, LoadRow, SearchRow
 from raybench.report.spread import Spread
 from raybench.stats.accuracy import AccuracyScore
 from raybench.stats.compare import AccuracyComparison, Ratio
@@ -465,6 +465,8 @@ class Report(Record):
     """A named cause for every sick eval; empty when all are well."""
     serving: tuple[LoadRow, ...] = ()
     """Points of serving loads: by target, sweep and point as configured; probes of searches stand in `searches`."""
+    serving_ratios: tuple[LoadRatioRow, ...] = ()
+    """Every other target against the first one, point by point of the serving sweeps."""
     searches: tuple[SearchRow, ...] = ()
     """Searches: by target as configured."""
     counterfactuals: tuple[Counterfactual, ...] = ()

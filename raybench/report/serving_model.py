@@ -6,6 +6,7 @@ from raybench.records import Record
 from raybench.records.loads import Slo
 from raybench.records.serving import ClientSide, LoadFigures, ServerSide
 from raybench.report.spread import Spread
+from raybench.stats.compare import Ratio
 
 
 class LoadRunRow(Record):
@@ -97,6 +98,29 @@ class LoadRow(Record):
     """Codes of the findings about this point, red ones first."""
     red: bool = False
     """True: one of them is red."""
+
+
+class LoadRatioRow(Record):
+    """One point of a serving sweep on two targets: ratios target / baseline over their runs."""
+
+    baseline: str
+    """Target that is divided by."""
+    target: str
+    """Target that is divided."""
+    sweep: str
+    """Name of the sweep."""
+    point: str
+    """The point, in words."""
+    output_throughput: Ratio | None
+    """Reply tokens per second; above 1 is better in a closed loop, and says nothing at a given rate."""
+    ttft_p50: Ratio | None
+    """Median time to first token; below 1 is better."""
+    tpot_p50: Ratio | None
+    """Median time per output token; below 1 is better."""
+    e2e_p50: Ratio | None
+    """Median end-to-end time; below 1 is better."""
+    findings: tuple[str, ...] = ()
+    """Codes of the findings about either side's point. Where one of them is red there are no ratios."""
 
 
 class ProbeRow(Record):

@@ -6,7 +6,7 @@ from raybench.records.loads import Slo
 from raybench.records.serving import Percentiles
 from raybench.report import numbers
 from raybench.report.model import Report
-from raybench.report.serving_model import LoadRow, ProbeRow, SearchRow
+from raybench.report.serving_model import LoadRatioRow, LoadRow, ProbeRow, SearchRow
 from raybench.report.spread import Spread
 from raybench.report.tables import Table, markdown_table, with_findings
 
@@ -38,6 +38,13 @@ def serving_section(report: Report) -> list[str]:
         blocks.append(f"### {rows[0].target}{banner}: {rows[0].sweep}, {rows[0].load}")
         blocks.append(markdown_table(point_table(rows)))
         blocks += ["Tails of every run:", markdown_table(tail_table(rows))]
+    for (target, baseline), ratios in _pairs(report.serving_ratios).items():
+        blocks.append(f"### {target} against {baseline}, serving")
+        blocks.append(
+            f"Each cell is {target} / {baseline}, of the medians over the runs, with the smallest and largest ratio "
+            "that the runs allow. Throughput at a given rate says nothing; below 1 is better for latencies."
+        )
+        blocks.append(markdown_table(ratio_table(ratios)))
     front = [row for row in report.serving if row.kind == "closed" and row.tok_per_s_per_user is not None]
     if len(front) > 1:
         blocks += ["### Throughput against interactivity", FRONT_NOTE, markdown_table(front_table(front))]
@@ -106,6 +113,26 @@ def front_table(rows: Sequence[LoadRow]) -> Table:
     if all(row.output_tok_per_s_per_gpu is None for row in rows):
         headers = (*headers[:4], "Output of a node (tok/s)", "Front")
     return Table(headers, tuple(cells), num_left=2)
+
+
+def ratio_table(rows: Sequence[LoadRatioRow]) -> Table:
+    """Two targets, point by point."""
+    headers = ("Sweep", "Point", "Output Throughput", "TTFT p50", "TPOT p50", "E2E p50")
+    cells = [
+        (
+            row.sweep, row.point, numbers.times(row.output_throughput), numbers.times(row.ttft_p50),
+            numbers.times(row.tpot_p50), numbers.times(row.e2e_p50),
+        )
+        for row in rows
+    ]  # fmt: skip
+    return with_findings(Table(headers, tuple(cells), num_left=2), [row.findings for row in rows])
+
+
+def _pairs(rows: Sequence[LoadRatioRow]) -> dict[tuple[str, str], list[LoadRatioRow]]:
+    found: dict[tuple[str, str], list[LoadRatioRow]] = {}
+    for row in rows:
+        found.setdefault((row.target, row.baseline), []).append(row)
+    return found
 
 
 def probe_table(probes: Sequence[ProbeRow], over: str) -> Table:

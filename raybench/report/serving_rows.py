@@ -11,8 +11,9 @@ from raybench.records import Finding, LoadMeasurement, LoadUnit, RuleSpec
 from raybench.records.loads import OpenLoad, ServingLoad
 from raybench.records.serving import LoadFigures, Percentiles
 from raybench.report.points import MILLION, SECONDS_PER_HOUR, spread
-from raybench.report.serving_model import LoadRow, LoadRunRow, ProbeRow, SearchRow
+from raybench.report.serving_model import LoadRatioRow, LoadRow, LoadRunRow, ProbeRow, SearchRow
 from raybench.report.spread import Spread
+from raybench.stats.compare import Ratio, ratio
 
 Quantity = Callable[[LoadRunRow], float | None]
 Place = tuple[str, str, str]
@@ -36,6 +37,30 @@ def load_rows(view: RunView, findings: Sequence[Finding] = ()) -> tuple[LoadRow,
     ]
     rows.sort(key=lambda row: (list(targets).index(row.target), order.get(row.sweep, 0), row.value))
     return _with_front(rows)
+
+
+def ratio_rows(rows: Sequence[LoadRow]) -> tuple[LoadRatioRow, ...]:
+    """Points of all other targets against those of the first."""
+    baseline = rows[0].target if rows else ""
+    known = {(row.sweep, row.point): row for row in rows if row.target == baseline}
+    pairs = [(known.get((row.sweep, row.point)), row) for row in rows if row.target != baseline]
+    return tuple(_ratios(base, row) for base, row in pairs if base is not None)
+
+
+def _ratios(base: LoadRow, row: LoadRow) -> LoadRatioRow:
+    runs, others = ((), ()) if base.red or row.red else (row.runs, base.runs)
+
+    def over(quantity: Quantity) -> Ratio | None:
+        return ratio([quantity(run) for run in runs], [quantity(run) for run in others])
+
+    return LoadRatioRow(
+        baseline=base.target, target=row.target, sweep=row.sweep, point=row.point,
+        output_throughput=over(lambda run: run.figures.output_tok_per_s),
+        ttft_p50=over(lambda run: _level(run.figures, "ttft_s", "p50")),
+        tpot_p50=over(lambda run: _level(run.figures, "tpot_s", "p50")),
+        e2e_p50=over(lambda run: _level(run.figures, "e2e_s", "p50")),
+        findings=tuple(dict.fromkeys([*base.findings, *row.findings])),
+    )  # fmt: skip
 
 
 def search_rows(view: RunView) -> tuple[SearchRow, ...]:

@@ -13,7 +13,7 @@ from raybench.report.model import FailureRow, Provenance, Report, Session, Start
 from raybench.report.points import perf_rows
 from raybench.report.preflight_page import preflight_rows
 from raybench.report.scores import eval_rows
-from raybench.report.serving_rows import load_rows, search_rows
+from raybench.report.serving_rows import load_rows, ratio_rows, search_rows
 from raybench.validity.counterfactual import counterfactual
 from raybench.validity.diagnosis import diagnoses
 from raybench.validity.engine import KERNEL_ARGS, engine_findings, simulated_targets, used_engines
@@ -42,6 +42,7 @@ def make_report(view: RunView, more_findings: Iterable[Finding] = ()) -> Report:
     ]
     found.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
     perf, rows = perf_rows(view, found), eval_rows(view, found)
+    serving = load_rows(view, found)
     return Report(
         verdict=verdict(found, provenance.num_units_missing + provenance.num_samples_missing),
         findings=tuple(found),
@@ -53,7 +54,8 @@ def make_report(view: RunView, more_findings: Iterable[Finding] = ()) -> Report:
         startup=tuple(_startup(facts) for facts in view.engines.values()),
         provenance=provenance,
         diagnoses=diagnoses(view, evals, found),
-        serving=load_rows(view, found),
+        serving=serving,
+        serving_ratios=ratio_rows(serving),
         searches=search_rows(view),
         counterfactuals=tuple(curve for one in evals if (curve := counterfactual(one.scored)) is not None),
     )

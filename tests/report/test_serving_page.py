@@ -1,0 +1,118 @@
+"""Serving loads in the report: rows, the front, ratios, searches, and what the pages say of them."""
+
+from dataclasses import replace
+
+import pytest
+from load_ledgers import CLOSED, OPEN, SEARCH, serving_config, serving_ledger
+from load_runs import failing
+
+from raybench.records import LoadUnit
+from raybench.records.loads import ClosedLoad, Slo
+from raybench.report.markdown import render
+from raybench.report.model import Report
+from raybench.report.serving_page import search_sentence, slo_words
+from raybench.report.summary import make_report
+from raybench.stats.latency import LoadRun
+
+
+def report_of(*sweeps: object, **changes: object) -> Report:
+    return make_report(serving_ledger(serving_config(*sweeps), **changes).view())  # type: ignore[arg-type]
+
+
+def test_rows_hold_the_figures_of_their_runs_apart() -> None:
+    report = report_of({**CLOSED, "repeats": 2, "concurrency": [4]})  # type: ignore[dict-item]
+    assert report.verdict == "VALID"
+    assert [(row.target, row.point, len(row.runs), row.num_planned) for row in report.serving] == [
+        ("alpha", "concurrency 4", 2, 2), ("beta", "concurrency 4", 2, 2),
+    ]  # fmt: skip
+    row = report.serving[0]
+    assert row.output_tok_per_s is not None
+    assert row.output_tok_per_s.num == 2
+    assert row.output_tok_per_s_per_gpu == pytest.approx(row.output_tok_per_s.median / 8)
+    # 8 GPUs at 2 an hour for the time that a million tokens take.
+    assert row.output_price_per_million_tokens == pytest.approx(16 / 3600 * 1e6 / row.output_tok_per_s.median)
+    assert row.tok_per_s_per_user is not None
+    assert row.tok_per_s_per_user.median == pytest.approx(1 / 0.012)
+    assert row.good_fraction is not None
+    assert row.good_fraction.median == 1
+    assert row.runs[0].figures != row.runs[1].figures
+    assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_the_front_holds_points_that_nothing_beats() -> None:
+    report = report_of({**CLOSED, "concurrency": [2, 8]})  # type: ignore[dict-item]
+    front = {(row.target, row.value): row.on_front for row in report.serving}
+    # beta is quicker at every number of users, and more users make more tokens at the same pace.
+    assert front == {("alpha", 2): False, ("alpha", 8): False, ("beta", 2): False, ("beta", 8): True}
+    assert "Throughput against interactivity" in render(report)
+
+
+def test_targets_are_compared_point_by_point_but_for_red_ones() -> None:
+    def broken(unit: LoadUnit, run: LoadRun) -> LoadRun:
+        users = unit.load.concurrency if isinstance(unit.load, ClosedLoad) else 0
+        return failing(run, list(range(30))) if (unit.target, users) == ("beta", 2) else run
+
+    report = report_of({**CLOSED, "concurrency": [2, 8]}, run=broken)  # type: ignore[dict-item]
+    assert report.verdict == "INVALID"
+    red, sound = report.serving_ratios
+    assert (red.point, red.tpot_p50) == ("concurrency 2", None)
+    assert "wrong_output_length" in red.findings
+    assert (sound.baseline, sound.target, sound.point) == ("alpha", "beta", "concurrency 8")
+    assert sound.tpot_p50 is not None
+    assert sound.tpot_p50.ratio == pytest.approx(8 / 12)
+    assert "beta against alpha, serving" in render(report)
+
+
+def test_a_search_shows_its_answer_and_its_curve() -> None:
+    report = report_of(SEARCH)
+    alpha, beta = report.searches
+    assert alpha.ended
+    assert alpha.found is not None
+    assert beta.found is not None
+    assert beta.found > alpha.found
+    assert alpha.probes[-1].role == "confirm"
+    assert {probe.result for probe in alpha.probes} == {"held", "broke"}
+    page = render(report)
+    assert f"**{alpha.found:.4g} requests/s** keep the SLO" in page
+    assert "TTFT 400 ms for 95% of the requests" in page
+    # Probes are no points of a sweep.
+    assert report.serving == ()
+
+
+def test_a_search_that_was_cut_off_makes_the_run_incomplete() -> None:
+    builder = serving_ledger(serving_config(SEARCH))
+    ends = [r for r in builder.records if r.kind == "decision" and r.body["what"] == "search_end"]
+    records = [r for r in builder.records if r is not ends[0]]
+    builder.records = [r.model_copy(update={"seq": seq}) for seq, r in enumerate(records)]
+    report = make_report(builder.view())
+    assert report.verdict == "INCOMPLETE"
+    assert report.provenance.num_units_missing == 1
+    assert "cut off" in search_sentence(report.searches[0])
+
+
+def test_a_point_without_results_has_a_row_without_figures() -> None:
+    builder = serving_ledger(serving_config(OPEN))
+    records = [r for r in builder.records if r.kind != "unit_done"]
+    builder.records = [r.model_copy(update={"seq": seq}) for seq, r in enumerate(records)]
+    report = make_report(builder.view())
+    assert report.verdict == "INCOMPLETE"
+    assert all(row.output_tok_per_s is None and row.runs == () for row in report.serving)
+    assert "0 of 1" in render(report)
+
+
+def test_slos_in_words() -> None:
+    slo = Slo(ttft_ms=300, ttft_ms_per_1k_input=50, tpot_ms=30, longest_gap_ms=200, e2e_s=9, share=0.95)
+    assert slo_words(slo) == (
+        "TTFT 300 ms + 50 ms per 1,000 prompt tokens, TPOT 30 ms, longest gap 200 ms, E2E 9 s for 95% of the requests"
+    )
+
+
+def test_an_unsteady_run_is_said_to_be_one() -> None:
+    def cut(unit: LoadUnit, run: LoadRun) -> LoadRun:
+        ended = run.columns.end_ns.copy()
+        ended[:] = -1
+        return failing(replace(run, columns=replace(run.columns, end_ns=ended)), list(range(len(ended))))
+
+    report = report_of({**CLOSED, "concurrency": [2]}, run=cut)  # type: ignore[dict-item]
+    assert {"wrong_output_length", "short_window"} <= {f.code for f in report.findings}
+    assert report.serving[0].ttft_p50_s is None
