@@ -23,16 +23,18 @@ def plan(
     from raybench.config.read import digest, load
     from raybench.evals import presets_of
     from raybench.evals.rows import rows_of
+    from raybench.load.texts import texts_of
     from raybench.load.traces import traces_of
     from raybench.plan.demands import demands
     from raybench.plan.expand import expand
     from raybench.plan.keys import plan_digest
+    from raybench.plan.serving import Files
 
     settings = load(config, sets or (), presets_of)
     rows = rows_of(settings.evals)
     for note in (note for one in rows.values() for note in one.notes):
         typer.echo(f"note: {note}", err=True)
-    whole = expand(settings, rows, traces_of(settings.trace_sweeps))
+    whole = expand(settings, rows, Files(traces_of(settings.trace_sweeps), texts_of(settings.perf)))
     wanted = demands(settings)
     if as_json:
         content = {

@@ -72,14 +72,16 @@ def _order(
     from raybench.evals.rows import rows_of
     from raybench.ledger.journal import read
     from raybench.ledger.view import fold
+    from raybench.load.texts import texts_of
     from raybench.load.traces import traces_of
     from raybench.plan.expand import expand
+    from raybench.plan.serving import Files
 
     out, resume = folders
     rows = rows_of(settings.evals)
     for note in (note for one in rows.values() for note in one.notes):
         typer.echo(f"note: {note}", err=True)
-    plan = expand(settings, rows, traces_of(settings.trace_sweeps))
+    plan = expand(settings, rows, Files(traces_of(settings.trace_sweeps), texts_of(settings.perf)))
     if resume is not None:
         check_resumable(resume, "python -m " + " ".join(command))
         run_id = fold(read(resume)).run.run_id

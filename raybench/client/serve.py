@@ -128,17 +128,19 @@ def planned_request(request: ScheduledRequest, job: LoadJob) -> PlannedRequest:
 def body_of(request: ScheduledRequest, job: LoadJob) -> dict[str, object]:
     """JSON of a request. `generate` and `completions` take token ids; a chat has as many words as it is to have tokens,
     which a tokenizer may count otherwise."""
-    ids = prompt_ids(request, job.vocab_tokens)
+    ids = [] if request.text is not None else prompt_ids(request, job.vocab_tokens)
     if job.route == "generate":
         sampling = {"temperature": 0.0, "max_new_tokens": request.output_tokens, "ignore_eos": True}
-        return {"input_ids": ids, "sampling_params": sampling, "stream": True}
+        prompt: dict[str, object] = {"input_ids": ids} if request.text is None else {"text": request.text}
+        return prompt | {"sampling_params": sampling, "stream": True}
     content: dict[str, object] = {
         "model": job.model, "max_tokens": request.output_tokens, "temperature": 0.0, "ignore_eos": True, "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }  # fmt: skip
     if job.route == "completions":
-        return content | {"prompt": ids}
-    return content | {"messages": [{"role": "user", "content": " ".join(_word(token) for token in ids)}]}
+        return content | {"prompt": ids if request.text is None else request.text}
+    text = " ".join(_word(token) for token in ids) if request.text is None else request.text
+    return content | {"messages": [{"role": "user", "content": text}]}
 
 
 def _word(token: int) -> str:
@@ -153,10 +155,13 @@ def for_statistics(found: LoadColumns, schedule: Schedule) -> tuple[RequestColum
     def column(values: list[int]) -> np.ndarray:
         return np.array(values, dtype=np.int64)
 
+    lengths = column([one.input_tokens for one in asked])
+    # How many tokens a text has is the server's to say.
+    is_text = np.array([one.text is not None for one in asked], dtype=np.bool_)
     columns = RequestColumns(
         index=found.index, slot=column([-1 if one.slot is None else one.slot for one in asked]),
         scheduled_ns=found.scheduled_ns, sent_ns=found.sent_ns, first_ns=found.first_ns, end_ns=found.end_ns,
-        status=found.status, asked_input_tokens=column([one.input_tokens for one in asked]),
+        status=found.status, asked_input_tokens=np.where(is_text, found.input_tokens, lengths),
         asked_output_tokens=column([one.output_tokens for one in asked]), input_tokens=found.input_tokens,
         output_tokens=found.output_tokens, cached_tokens=found.cached_tokens,
         shared_tokens=column([one.shared_tokens for one in asked]), first_tokens=np.maximum(found.first_tokens, 1),

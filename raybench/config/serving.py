@@ -54,6 +54,9 @@ class ClosedSweep(ServingSweep):
     """Requests of each user that count."""
     prefix: SharedPrefix | None = None
     """Common beginning of prompts."""
+    texts: str | None = None
+    """File on the driver's machine with one prompt a line, as text or as JSON with `text` or `prompt`; None = drawn
+    tokens. Prompts are then as long as the texts are."""
 
 
 class OpenSweep(ServingSweep):
@@ -77,6 +80,9 @@ class OpenSweep(ServingSweep):
     """Reply lengths: one number, or a distribution."""
     prefix: SharedPrefix | None = None
     """Common beginning of prompts."""
+    texts: str | None = None
+    """File on the driver's machine with one prompt a line, as text or as JSON with `text` or `prompt`; None = drawn
+    tokens. Prompts are then as long as the texts are."""
 
     @model_validator(mode="after")
     def _burstiness_is_used(self) -> "OpenSweep":

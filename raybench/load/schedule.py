@@ -42,6 +42,8 @@ class ScheduledRequest:
     """Tokens that the reply must have, exact."""
     pause_s: float = 0.0
     """Time between the end of the request before it in its chain and the sending of this one."""
+    text: str | None = None
+    """Text of the prompt in place of drawn tokens; `input_tokens` is then not its length."""
     shared_tokens: int = 0
     """Tokens at the beginning of the prompt that an earlier request of this schedule has sent too: what the prefix
     cache may serve, and nothing else."""

@@ -13,6 +13,7 @@ import numpy as np
 from raybench.load.arrivals import open_times_s, ramp_times_s
 from raybench.load.draws import Floats, Ints, drawn_lengths, exponentials, seed_of, uniforms, whole_numbers
 from raybench.load.schedule import Prefix, Schedule, ScheduledRequest
+from raybench.load.texts import text_for
 from raybench.records.loads import (
     ClosedLoad,
     Lengths,
@@ -32,7 +33,9 @@ def schedule_of(load: ServingLoad, arrival_seed: int, prompt_seed: int) -> Sched
             return _closed(load, arrival_seed, prompt_seed)
         case OpenLoad():
             times = open_times_s(load, arrival_seed)
-            return _timed(times, _Shape(load.input_tokens, load.output_tokens, load.prefix), arrival_seed, prompt_seed)
+            return _timed(
+                times, _Shape(load.input_tokens, load.output_tokens, load.prefix), arrival_seed, prompt_seed, load.texts
+            )
         case RampLoad():
             times = ramp_times_s(load, arrival_seed)
             return _timed(times, _Shape(load.input_tokens, load.output_tokens, None), arrival_seed, prompt_seed)
@@ -73,7 +76,9 @@ class _Shape:
         return [made[group] for group in groups]
 
 
-def _timed(times_s: Floats, shape: _Shape, arrival_seed: int, prompt_seed: int) -> Schedule:
+def _timed(
+    times_s: Floats, shape: _Shape, arrival_seed: int, prompt_seed: int, texts: tuple[str, ...] = ()
+) -> Schedule:
     num = len(times_s)
     inputs, outputs = shape.lengths(arrival_seed, num)
     prefixes = shape.prefixes(prompt_seed, num)
@@ -83,6 +88,7 @@ def _timed(times_s: Floats, shape: _Shape, arrival_seed: int, prompt_seed: int) 
             index=index, at_s=float(times_s[index]), slot=None, session=None, turn=0, prompt_seed=prompt_seed,
             prefix=prefixes[index], input_tokens=int(inputs[index]) + _num_tokens(prefixes[index]),
             output_tokens=int(outputs[index]), shared_tokens=_shared(prefixes[index], seen),
+            text=text_for(texts, prompt_seed, index),
         )
         for index in range(num)
     ]  # fmt: skip
@@ -103,7 +109,7 @@ def _closed(load: ClosedLoad, arrival_seed: int, prompt_seed: int) -> Schedule:
             index=index, at_s=None, slot=index % load.concurrency, session=None, turn=index // load.concurrency,
             prompt_seed=prompt_seed, prefix=prefixes[index],
             input_tokens=int(inputs[index]) + _num_tokens(prefixes[index]), output_tokens=int(outputs[index]),
-            shared_tokens=_shared(prefixes[index], seen),
+            shared_tokens=_shared(prefixes[index], seen), text=text_for(load.texts, prompt_seed, index),
         )
         for index in range(num)
     ]  # fmt: skip

@@ -12,12 +12,12 @@ from raybench.evals.base import Rows
 from raybench.evals.specs import sample_specs
 from raybench.plan.checks import check_units
 from raybench.plan.keys import eval_key, order_seed, perf_key, prompt_seed, target_identity
-from raybench.plan.serving import Traces, load_units, search_rules
+from raybench.plan.serving import Files, load_units, search_rules
 from raybench.records import AnyUnit, EvalUnit, OneBatchLoad, PerfUnit, Plan, RuleSpec, SampleSpec
 
 
-def expand(config: RunConfig, rows: Mapping[str, Rows], traces: Traces | None = None) -> Plan:
-    """All units of all targets; `rows` by the eval's name in the configuration, `traces` by the sweep's.
+def expand(config: RunConfig, rows: Mapping[str, Rows], files: Files | None = None) -> Plan:
+    """All units of all targets; `rows` by the eval's name in the configuration, `files` by the sweep's.
 
     Raises ConfigError, PlanError, RowsError.
     """
@@ -27,7 +27,7 @@ def expand(config: RunConfig, rows: Mapping[str, Rows], traces: Traces | None = 
         identity = target_identity(config, target)
         for sweep in config.batch_sweeps:
             units.extend(_perf_units(config, target, sweep, identity))
-        loads = load_units(config, target, identity, traces or {})
+        loads = load_units(config, target, identity, files or Files())
         units.extend(loads)
         rules += search_rules(config, loads)
         blocks = _eval_units(config, target, rows, identity)

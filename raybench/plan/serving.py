@@ -6,6 +6,7 @@ rate or the engine, not the luck of the draw. Prompts are nobody else's.
 
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
@@ -27,11 +28,18 @@ from raybench.records.loads import ClosedLoad, OpenLoad, RampLoad, ServingLoad, 
 SLO_SEARCH = "slo_search"
 """`RuleSpec.kind` of a search."""
 
-Traces = Mapping[str, TraceLoad]
-"""Traces by the name of their sweep."""
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What the driver has read for the sweeps, by their names."""
+
+    traces: Mapping[str, TraceLoad] = field(default_factory=dict[str, TraceLoad])
+    """Traces."""
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Prompts of real text."""
 
 
-def loads_of(sweep: AnyServingSweep, traces: Traces) -> tuple[ServingLoad, ...]:
+def loads_of(sweep: AnyServingSweep, files: Files) -> tuple[ServingLoad, ...]:
     """The points of a sweep in its order; of a search, the load of its first probe. Raises PlanError."""
     match sweep:
         case ClosedSweep():
@@ -39,11 +47,12 @@ def loads_of(sweep: AnyServingSweep, traces: Traces) -> tuple[ServingLoad, ...]:
                 ClosedLoad(
                     concurrency=users, input_tokens=sweep.input_tokens, output_tokens=sweep.output_tokens,
                     jitter_fraction=sweep.jitter_fraction, turnovers=sweep.turnovers, prefix=sweep.prefix,
+                    texts=files.texts.get(sweep.name, ()),
                 )
                 for users in sweep.concurrency
             )  # fmt: skip
         case OpenSweep():
-            return tuple(_open(sweep, rate) for rate in sweep.rates)
+            return tuple(_open(sweep, rate, files.texts.get(sweep.name, ())) for rate in sweep.rates)
         case RampSweep():
             return (
                 RampLoad(
@@ -52,9 +61,9 @@ def loads_of(sweep: AnyServingSweep, traces: Traces) -> tuple[ServingLoad, ...]:
                 ),
             )  # fmt: skip
         case TraceSweep():
-            if sweep.name not in traces:
+            if sweep.name not in files.traces:
                 raise PlanError(f"sweep {sweep.name}: its trace {sweep.path} was not read")
-            return tuple(traces[sweep.name].model_copy(update={"speed": speed}) for speed in sweep.speeds)
+            return tuple(files.traces[sweep.name].model_copy(update={"speed": speed}) for speed in sweep.speeds)
         case SessionsSweep():
             return tuple(
                 SessionsLoad(
@@ -74,20 +83,18 @@ def loads_of(sweep: AnyServingSweep, traces: Traces) -> tuple[ServingLoad, ...]:
             )  # fmt: skip
 
 
-def _open(sweep: OpenSweep | SloSearch, rate: float) -> OpenLoad:
+def _open(sweep: OpenSweep | SloSearch, rate: float, texts: tuple[str, ...] = ()) -> OpenLoad:
     return OpenLoad(
         rate_per_s=rate, arrivals=sweep.arrivals, burstiness=sweep.burstiness, duration_s=sweep.duration_s,
-        input_tokens=sweep.input_tokens, output_tokens=sweep.output_tokens, prefix=sweep.prefix,
+        input_tokens=sweep.input_tokens, output_tokens=sweep.output_tokens, prefix=sweep.prefix, texts=texts,
     )  # fmt: skip
 
 
-def load_units(
-    config: RunConfig, target: TargetConfig, identity: dict[str, JsonValue], traces: Traces
-) -> list[LoadUnit]:
+def load_units(config: RunConfig, target: TargetConfig, identity: dict[str, JsonValue], files: Files) -> list[LoadUnit]:
     """All units of a target's serving sweeps, and the first probe of each of its searches."""
     units: list[LoadUnit] = []
     for sweep in config.serving_sweeps:
-        points = loads_of(sweep, traces)
+        points = loads_of(sweep, files)
         for launch in range(sweep.launches):
             for repeat in range(sweep.repeats):
                 order = list(range(len(points)))

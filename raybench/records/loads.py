@@ -111,6 +111,8 @@ class ClosedLoad(Record):
     """Requests of each user that count, beside those that start and end the run."""
     prefix: SharedPrefix | None = None
     """Common beginning of prompts; None = nothing is shared."""
+    texts: tuple[str, ...] = ()
+    """Texts that prompts are made of in place of drawn tokens; `input_tokens` then says nothing. Empty = none."""
 
 
 class OpenLoad(Record):
@@ -132,6 +134,8 @@ class OpenLoad(Record):
     """Reply lengths."""
     prefix: SharedPrefix | None = None
     """Common beginning of prompts; None = nothing is shared."""
+    texts: tuple[str, ...] = ()
+    """Texts that prompts are made of in place of drawn tokens; `input_tokens` then says nothing. Empty = none."""
 
 
 class RampLoad(Record):

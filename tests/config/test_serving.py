@@ -11,6 +11,7 @@ from raybench.config.serving import ClosedSweep, OpenSweep, SloSearch
 from raybench.errors import ConfigError
 from raybench.load.traces import traces_of
 from raybench.plan.expand import expand
+from raybench.plan.serving import Files
 from raybench.records import LoadUnit
 from raybench.records.loads import ClosedLoad, TraceLoad, UniformLength
 
@@ -111,7 +112,7 @@ def test_a_trace_is_read_on_the_machine_of_the_driver(tmp_path: Path) -> None:
     trace = tmp_path / "t.jsonl"
     trace.write_text('{"at_s": 1, "input_tokens": 5, "output_tokens": 6}\n' * 3)
     config = read(tmp_path, f"  - {{load: trace, path: {trace}, speeds: [1, 2], max_requests: 2}}\n")
-    units = expand(config, {}, traces_of(config.trace_sweeps)).units
+    units = expand(config, {}, Files(traces_of(config.trace_sweeps))).units
     loads: list[JsonValue] = [
         unit.load.speed for unit in units if isinstance(unit, LoadUnit) and isinstance(unit.load, TraceLoad)
     ]
