@@ -21,8 +21,12 @@ USAGE = {"stream_options": {"include_usage": True}}
 
 
 def request(index: int) -> bytes:
-    body = json.dumps({"rid": str(index), "model": "mock", "stream": True, "max_tokens": TOKENS} | PROMPT | USAGE).encode()
-    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    body = json.dumps(
+        {"rid": str(index), "model": "mock", "stream": True, "max_tokens": TOKENS} | PROMPT | USAGE
+    ).encode()
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    )
     return (head % len(body)).encode() + body
 
 
