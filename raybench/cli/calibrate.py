@@ -56,11 +56,17 @@ def _counts(text: str) -> list[int]:
 
 
 def _shape(settings: Sequence[str]) -> "MockShape":
+    from dataclasses import fields
+
     from pydantic import TypeAdapter, ValidationError
 
     from raybench.client.calibrate import MockShape
 
     given = dict(setting.partition("=")[::2] for setting in settings)
+    known = [field.name for field in fields(MockShape)]
+    for name in given:
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint="--shape")
     try:
         return TypeAdapter(MockShape).validate_python(given)
     except ValidationError as error:
