@@ -1,9 +1,9 @@
 """The bytes of one answer as they came, and whether it has ended; what they mean is decoded later.
 
-Following the chunked encoding byte by byte costs as much as reading does. An answer that says it is chunked ends with
-an empty chunk, so its last bytes are `\\r\\n\\r\\n`: only when a read ends like that, a C parser looks at the whole. The
-ends of events may look the same (some servers separate them so); after two such looks in vain, and for every answer of
-another kind, the parser follows read by read.
+Following the chunked encoding byte by byte costs as much as reading does. An answer that says it is chunked ends
+with an empty chunk, so its last bytes are `\\r\\n\\r\\n`: only when a read ends like that, a C parser looks at the
+whole. The ends of events may look the same (some servers separate them so); after a few such looks in vain, and for
+every answer of another kind, the parser follows read by read.
 """
 
 import re

@@ -5,16 +5,17 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from raybench import __version__
 from raybench.client.columns import OK, LoadColumns
 from raybench.client.execute import ExecutorSettings, LoadRun
 from raybench.client.mock import Mock, MockTruth
-from raybench.client.planned import CHAT, COMPLETIONS, GENERATE, PlannedRequest
+from raybench.client.planned import CHAT, GENERATE, PlannedRequest
 from raybench.client.workers import run_load
 from raybench.errors import ClientError
 from raybench.records.calibration import CalibratedQuantity, Calibration, CalibrationPoint, Pattern
@@ -32,17 +33,17 @@ MIN_TURNOVERS, MAX_TURNOVERS = 4, 8
 class MockShape:
     """What the mock streams."""
 
-    ttft_s: float = 0.05
+    ttft_s: Annotated[float, Field(ge=0)] = 0.05
     """Time to first token."""
-    itl_s: float = 0.01
+    itl_s: Annotated[float, Field(gt=0)] = 0.01
     """Time between tokens."""
-    output_tokens: int = 64
+    output_tokens: Annotated[int, Field(ge=2)] = 64
     """Tokens of a reply."""
-    chunk_tokens: int = 1
+    chunk_tokens: Annotated[int, Field(ge=1)] = 1
     """Tokens of a chunk."""
-    input_tokens: int = 128
+    input_tokens: Annotated[int, Field(ge=1)] = 128
     """Tokens of a prompt."""
-    route: str = GENERATE
+    route: Literal["/generate", "/v1/chat/completions", "/v1/completions"] = GENERATE
     """Route."""
 
     @property
@@ -113,9 +114,7 @@ def mock_body(index: int, shape: MockShape) -> bytes:
     return json.dumps(body).encode()
 
 
-def compared(
-    run: LoadRun, truth: MockTruth, streams: int, pattern: Pattern, shape: MockShape
-) -> CalibrationPoint:
+def compared(run: LoadRun, truth: MockTruth, streams: int, pattern: Pattern, shape: MockShape) -> CalibrationPoint:
     """What the client said beside what was true, without the first round. Raises ClientError if nothing is left."""
     columns = run.columns
     place = np.full(columns.num, -1, np.int64)
@@ -178,10 +177,6 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 def _p99(values: NDArray[np.float64]) -> float:
     return float(np.percentile(values, 99)) if len(values) else 0.0
-
-
-ROUTES = {"generate": GENERATE, "chat": CHAT, "completions": COMPLETIONS}
-"""Routes by the names that the command line takes."""
 
 
 def patterns_of(name: str) -> tuple[Pattern, ...]:

@@ -6,6 +6,7 @@ All times are nanoseconds of `time.perf_counter_ns`; -1 = never happened, or not
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,7 @@ class ColumnBuilder:
         if reads:
             row["first_ns"] = reads[0]
             row["first_tokens"] = tokens[0]
-            row["longest_gap_ns"] = max((b - a for a, b in zip(reads, reads[1:], strict=False)), default=NEVER)
+            row["longest_gap_ns"] = max((b - a for a, b in pairwise(reads)), default=NEVER)
             if row["status"] == OK:
                 row["end_ns"] = reads[-1]
         row["process"] = self._process

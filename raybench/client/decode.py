@@ -67,7 +67,9 @@ def decode(path: str, pieces: Sequence[bytes]) -> Reply:
             try:
                 read(reply, number, data)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                reply.error = reply.error or _said_error(data) or f"an event that is no chunk: {error}"[:MAX_ERROR_CHARS]
+                reply.error = (
+                    reply.error or _said_error(data) or f"an event that is no chunk: {error}"[:MAX_ERROR_CHARS]
+                )
     if reply.tokens and reply.output_tokens is not None and not reply.counted:
         reply.counted = reply.tokens[-1] == reply.output_tokens
     return reply

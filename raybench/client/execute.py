@@ -1,9 +1,9 @@
 """Send requests at their times and keep what comes back, in one thread with a loop of its own.
 
-The loop does three things: send what is due, wait, read what came. It knows no coroutines: at 100,000 tokens a second
-they would cost as much as the reads. Between two polls at least a millisecond passes while tokens flow, so that one wake
-reads many sockets; that costs no accuracy, as arrivals are stamped by the kernel (`wire`). Requests never raise: each
-ends with a status.
+The loop does three things: send what is due, wait, read what came. It knows no coroutines: at 100,000 tokens a
+second they would cost as much as the reads. Between two polls at least a millisecond passes while tokens flow, so that
+one wake reads many sockets; that costs no accuracy, as arrivals are stamped by the kernel (`wire`). Requests never
+raise: each ends with a status.
 """
 
 import gc
@@ -122,7 +122,11 @@ class Executor:
         """Open the connections, a few at a time. Raises ClientError when the server cannot be reached."""
         allow_files(min(max(self._settings.num_connections, 1), self._settings.max_connections))
         for number in range(self._settings.num_connections):
-            self._idle.append(self._connect())
+            try:
+                self._idle.append(self._connect())
+            except ClientError:
+                self.close()
+                raise
             if number % 32 == 31:
                 # A backlog of 128 is common; beyond it the kernel drops, and a connection takes a second.
                 time.sleep(pause_s)
@@ -150,15 +154,20 @@ class Executor:
             self._end_ns = time.perf_counter_ns()
             wall_s = max(self._end_ns - start_ns, 1) * 1e-9
             self._cpu_fraction = (time.process_time() - cpu_s) / wall_s
-            for wire in self._wires.values():
-                wire.close()
-            self._poll.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close the connections. Idempotent."""
+        for wire in self._wires.values():
+            wire.close()
+        self._wires.clear()
+        self._poll.close()
 
     def result(self) -> LoadRun:
         """Decode what was kept."""
         while self._finished:
             self._decode_oldest()
-        for place, request in enumerate(self._requests):
+        for place in range(len(self._requests)):
             if self._sent_ns[place] == NEVER and self._in_flight_at[place] == NEVER:
                 self._builder.add(self._known(place, UNSENT, NEVER, None), (), None, None)
         return LoadRun(self._builder.build(), (self._facts(),))
@@ -452,6 +461,8 @@ def judged(status: int, answer: Answer, reply: Reply) -> tuple[int, str | None]:
         return TIMEOUT, f"timeout: no end of the stream after {sum(map(len, answer.pieces))} bytes"
     if answer.http_status is not None and answer.http_status != HTTP_OK:
         return HTTP_ERROR, f"HTTP {answer.http_status}: {reply.error or ''}"
+    if answer.http_status is None:
+        return CUT, f"the connection was cut after {sum(map(len, answer.pieces))} bytes"
     if reply.error is not None:
         return HTTP_ERROR, reply.error
     if reply.finish_reason == "abort":

@@ -1,4 +1,4 @@
-"""`python -m raybench.client.mock_server SETTINGS.json`: a server of known truth, for the client to be measured against.
+"""`python -m raybench.client.mock_server SETTINGS.json`: a server of known truth, to measure the client against.
 
 It streams tokens at times that it is told, over the routes of a real server, and logs when each request reached the
 kernel and when each token went out. Its clock is the client's (`perf_counter_ns` of one machine), so that what the
@@ -18,7 +18,7 @@ from array import array
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
@@ -30,6 +30,7 @@ from raybench.records import Record
 _NUMBER = re.compile(rb'"(rid|max_tokens|max_completion_tokens|max_new_tokens)":\s*"?(\d+)')
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 MAX_EVENTS = 8192
+Longs: TypeAlias = "array[int]"
 
 
 class MockSettings(Record):
@@ -71,7 +72,7 @@ class _Truth:
 
     def __init__(self) -> None:
         self.rids, self.arrived_ns, self.late_ns = array("q"), array("q"), array("q")
-        self.emitted_ns: list["array[int]"] = []
+        self.emitted_ns: list[Longs] = []
         self.num_tokens = 0
         self.peak_streams = 0
         self.cpu_s = _cpu_s()

@@ -3,9 +3,7 @@
 import json
 from functools import cache
 
-HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 JSON_HEAD = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 MODELS = b'{"object": "list", "data": [{"id": "mock", "object": "model", "created": 1, "owned_by": "mock"}]}'
 PROMPT_TOKENS = 128

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class OverloadRule:
-    """The backlog grew in each of the last slices of time, to a multiple of what it was, while too few requests ended."""
+    """The backlog grew in each of the last slices of time, to a multiple of what it was, and too few requests ended."""
 
     slice_s: float = 2.0
     """Length of a slice in seconds."""
@@ -52,7 +53,7 @@ def overload(counts: Sequence[Count], rule: OverloadRule) -> str | None:
     edges.reverse()
     first, last = edges[0], edges[-1]
     due, ended = last.num_due - first.num_due, last.num_ended - first.num_ended
-    grows = all(b.backlog > a.backlog for a, b in zip(edges, edges[1:], strict=False))
+    grows = all(b.backlog > a.backlog for a, b in pairwise(edges))
     if (
         not grows
         or last.backlog < max(rule.min_backlog, rule.min_growth * first.backlog)

@@ -7,11 +7,13 @@ conversation), or at the later of both.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 
-GENERATE, CHAT, COMPLETIONS = "/generate", "/v1/chat/completions", "/v1/completions"
-"""Routes whose streams can be decoded."""
+GENERATE: Final = "/generate"
+CHAT: Final = "/v1/chat/completions"
+COMPLETIONS: Final = "/v1/completions"
 
 _SCHEMA = pa.schema(
     [
@@ -35,7 +37,7 @@ class PlannedRequest:
     due_s: float | None
     """When it is to be sent, in seconds since the start; None = as soon as its chain lets it."""
     chain: int | None
-    """Chain that it belongs to; requests of a chain follow each other in the order in which they are given. None = none."""
+    """Chain that it belongs to; requests of a chain follow each other in the order given. None = none."""
     body: bytes
     """JSON of the request."""
     path: str = GENERATE
@@ -54,7 +56,11 @@ def write_plan(requests: Sequence[PlannedRequest], file: Path) -> None:
             paths = pa.DictionaryArray.from_arrays(
                 pa.array([_PATHS.index(path) for path in columns[4]], pa.int8()), pa.array(_PATHS)
             )
-            arrays = [pa.array(values, field.type) for values, field in zip(columns, _SCHEMA, strict=True) if field.name != "path"]
+            arrays = [
+                pa.array(values, field.type)
+                for values, field in zip(columns, _SCHEMA, strict=True)
+                if field.name != "path"
+            ]
             writer.write_batch(pa.record_batch([*arrays[:4], paths, arrays[4]], schema=_SCHEMA))
 
 

@@ -77,7 +77,7 @@ class Wire:
 
 
 def clock_offset_ns() -> int:
-    """Wall clock minus `perf_counter_ns`, good to a tenth of a microsecond; taken anew at every poll, as it may step."""
+    """Wall clock minus `perf_counter_ns`, good to a microsecond; taken anew at every poll, as it may step."""
     return time.time_ns() - time.perf_counter_ns()
 
 

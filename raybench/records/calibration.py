@@ -33,7 +33,7 @@ class CalibratedQuantity(Record):
 
 
 class CalibrationPoint(Record):
-    """One number of streams, one pattern of emission. The first round of all streams is left out: they start one by one."""
+    """One number of streams, one pattern of emission. The first round is left out: streams start one by one."""
 
     streams: int = Field(ge=1)
     """Users of the closed loop."""

@@ -37,16 +37,16 @@ def client_findings(processes: Sequence[ClientProcess], target: str, key: str) -
                 code="schedule_late", severity="warn", scope="unit", target=target, key=key,
                 rule=f"the 99th percentile of lateness is above {LATE_S * 1e3:.0f} ms",
                 evidence=evidence,
-                advice="latencies count from the schedule, so they hold; arrivals were less even than planned: use more "
-                "client processes or move other work off the machine",
+                advice="latencies count from the schedule, so they hold; arrivals were less even than planned: use "
+                "more client processes or move other work off the machine",
             )
         ]  # fmt: skip
     return []
 
 
 def calibration_findings(calibration: Calibration | None, streams: int, target: str, key: str) -> list[Finding]:
-    """`client_error` (warn) if the client's own error at so many streams is too large, `not_calibrated` (info) if it is
-    not known."""
+    """`client_error` (warn) if the client's own error at so many streams is too large, `not_calibrated` (info) if
+    nobody measured it."""
     points = () if calibration is None else calibration.at(streams)
     if not points:
         most = max((point.streams for point in calibration.points), default=0) if calibration is not None else 0

@@ -26,8 +26,7 @@ from statistics import median
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from raybench.client.calibrate import MockShape, closed_loop, compared, mock_body
 from raybench.client.columns import OK
@@ -283,9 +282,9 @@ def clients(peers: Path | None, streams: int) -> dict[str, tuple[Callable[[Mock,
 
     def aiperf(mock: Mock, folder: Path) -> list[str]:
         return [
-            f"{peers}/aiperf/bin/aiperf", "profile", "--model", "mock", "--tokenizer", f"{peers}/tok", "--url", mock.url,
-            "--endpoint-type", "chat", "--streaming", "--concurrency", str(streams), "--request-count", num, "--isl",
-            "128", "--osl", "64", "--ui-type", "none", "--use-server-token-count", "--no-gpu-telemetry",
+            f"{peers}/aiperf/bin/aiperf", "profile", "--model", "mock", "--tokenizer", f"{peers}/tok", "--url",
+            mock.url, "--endpoint-type", "chat", "--streaming", "--concurrency", str(streams), "--request-count", num,
+            "--isl", "128", "--osl", "64", "--ui-type", "none", "--use-server-token-count", "--no-gpu-telemetry",
             "--no-server-metrics", "--workers-max", "2", "--output-artifact-dir", str(folder),
         ]  # fmt: skip
 
@@ -324,8 +323,8 @@ def cost(bench: Bench, peers: Path | None) -> None:
     for name, values in found.items():
         if name in bounds:
             ratio = median(a / b if b else 0.0 for a, b in zip(found["raybench"], values, strict=True))
-            bench.row(f"raybench over {name}", f"{ratio:.2f} ({median(found['raybench']):,.0f} / {median(values):,.0f})",
-                      f"{bounds[name]:g}", ratio >= bounds[name])  # fmt: skip
+            said = f"{ratio:.2f} ({median(found['raybench']):,.0f} / {median(values):,.0f})"
+            bench.row(f"raybench over {name}", said, f"{bounds[name]:g}", ratio >= bounds[name])
 
 
 def main() -> int:
