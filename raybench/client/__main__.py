@@ -11,7 +11,17 @@ from typing import IO
 import uvloop
 
 from raybench.client.drive import run_batch
-from raybench.client.job import JOB, AnyJob, AnyLine, BatchJob, ChatJob, ClientDone, LoadJob
+from raybench.client.job import (
+    JOB,
+    AnyJob,
+    AnyLine,
+    BatchJob,
+    CalibrationJob,
+    CalibrationLine,
+    ChatJob,
+    ClientDone,
+    LoadJob,
+)
 from raybench.errors import ClientError
 
 
@@ -43,6 +53,12 @@ async def _run(job: AnyJob, out: IO[str], folder: Path) -> None:
             from raybench.client.serve import run_serving  # noqa: PLC0415
 
             await run_serving(job, folder, lambda line: _write(out, line))
+        case CalibrationJob():
+            from raybench.client.calibrate import ROUTES, MockShape, calibrate  # noqa: PLC0415
+
+            shape = MockShape(route=ROUTES[job.route])
+            found = calibrate([job.streams], ("ticks", "steps"), shape, job.max_processes, lambda point: None)
+            _write(out, CalibrationLine(result=found))
 
 
 def _write(out: IO[str], line: AnyLine) -> None:

@@ -21,6 +21,7 @@ from raybench.records import (
     Sampling,
     WarmUp,
 )
+from raybench.records.calibration import Calibration
 from raybench.records.loads import ServingLoad, Slo
 from raybench.records.serving import ClientSide, LoadFigures
 
@@ -112,7 +113,20 @@ class LoadJob(Record):
     """Simulated seconds per real second."""
 
 
-AnyJob = BatchJob | ChatJob | LoadJob
+class CalibrationJob(Record):
+    """Measure the client's own error at a number of streams."""
+
+    kind: Literal["calibration"] = "calibration"
+    """Tag of the union."""
+    streams: int = Field(ge=1)
+    """Streams."""
+    route: LoadRoute = "generate"
+    """Route of the requests."""
+    max_processes: int = Field(ge=1)
+    """Client processes that may be tried."""
+
+
+AnyJob = BatchJob | ChatJob | LoadJob | CalibrationJob
 Job = Annotated[AnyJob, Field(discriminator="kind")]
 JOB: TypeAdapter[AnyJob] = TypeAdapter(Job)
 
@@ -177,6 +191,15 @@ class LoadLine(Record):
     """First error of a request, redacted."""
 
 
+class CalibrationLine(Record):
+    """The client's own error."""
+
+    kind: Literal["calibration"] = "calibration"
+    """Tag of the union."""
+    result: Calibration
+    """What was found."""
+
+
 class ClientDone(Record):
     """Last line: the job is whole, or why it is not."""
 
@@ -186,6 +209,6 @@ class ClientDone(Record):
     """None = whole; else what stopped the client, redacted."""
 
 
-AnyLine = WarmUpLine | MeasuredLine | SampleLine | LoadLine | ClientDone
+AnyLine = WarmUpLine | MeasuredLine | SampleLine | LoadLine | CalibrationLine | ClientDone
 Line = Annotated[AnyLine, Field(discriminator="kind")]
 LINE: TypeAdapter[AnyLine] = TypeAdapter(Line)

@@ -85,18 +85,28 @@ async def is_drained(job: LoadJob) -> bool:
         connection.close()
 
 
-def num_processes(load: ServingLoad, num_cpus: int) -> int:
-    """Client processes for a load: one holds hundreds of streams; more only where there are CPUs for them."""
+def streams_of(load: ServingLoad) -> int:
+    """Streams that a load holds at once: its users, or a guess where requests have times."""
     match load:
         case ClosedLoad() | SessionsLoad():
-            streams = float(load.concurrency)
+            return load.concurrency
         case OpenLoad():
             streams = load.rate_per_s * EXPECTED_E2E_S
         case RampLoad():
             streams = max(load.start_rate_per_s, load.end_rate_per_s) * EXPECTED_E2E_S
         case TraceLoad():
             streams = len(load.at_s) / max(load.at_s[-1], 1.0) * load.speed * EXPECTED_E2E_S
-    return max(1, min(ceil(streams / STREAMS_PER_PROCESS), num_cpus // CPUS_PER_PROCESS))
+    return max(1, ceil(streams))
+
+
+def max_processes(num_cpus: int) -> int:
+    """Client processes that a machine has room for, beside a server."""
+    return max(1, num_cpus // CPUS_PER_PROCESS)
+
+
+def num_processes(streams: int, num_cpus: int) -> int:
+    """Client processes where nothing was calibrated."""
+    return min(ceil(streams / STREAMS_PER_PROCESS), max_processes(num_cpus))
 
 
 def settings_of(job: LoadJob, schedule: Schedule) -> ExecutorSettings:

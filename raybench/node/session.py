@@ -29,11 +29,12 @@ from raybench.client.job import (
     SampleLine,
     WarmUpLine,
 )
-from raybench.client.serve import ROWS, num_processes
+from raybench.client.serve import ROWS, streams_of
 from raybench.engine import make_engine
 from raybench.engine.base import Engine, Launch, Progress
 from raybench.engine.metrics import server_side
 from raybench.errors import RaybenchError
+from raybench.node.calibration import Calibrations, processes_for
 from raybench.node.clientrun import ClientRun
 from raybench.node.facts import node_facts
 from raybench.node.host import Cancelled, host_lock
@@ -110,6 +111,7 @@ class NodeSession:
         self._cancelled = threading.Event()
         self._client: ClientRun | None = None
         self._starting = False
+        self._calibrations = Calibrations()
         self._work = threading.Lock()
 
     def facts(self) -> NodeFacts:
@@ -227,7 +229,7 @@ class NodeSession:
                         measured = line
                     case ClientDone():
                         done = line
-                    case SampleLine() | LoadLine():
+                    case _:
                         pass
         finally:
             sampler.stop()
@@ -251,11 +253,16 @@ class NodeSession:
         return UnitResult(measurement, parquet_bytes(measured.rows), None)
 
     def _load(self, unit: LoadUnit, engine: Engine, facts: EngineFacts, engines_on_host: int) -> UnitResult:
+        streams = streams_of(unit.load)
+        calibration = None
+        if not facts.simulated:
+            # A simulated engine's figures are made up, whatever the client adds to them.
+            calibration = self._calibrations.at(streams, unit.route, self._client_lines)
         job = LoadJob(
             url=engine.url, api_key=engine.api_key, model=engine.served_name, load=unit.load,
             arrival_seed=unit.arrival_seed, prompt_seed=unit.prompt_seed, route=unit.route, slo=unit.slo,
             vocab_tokens=facts.vocab_tokens or DEFAULT_VOCAB_TOKENS, timeout_s=unit.timeout_s,
-            num_processes=num_processes(unit.load, len(os.sched_getaffinity(0))), time_scale=facts.time_scale,
+            num_processes=processes_for(calibration, streams), time_scale=facts.time_scale,
         )  # fmt: skip
         sampler, metrics = GpuSampler(self._spec.num_gpus), MetricsSampler(engine.url, engine.api_key)
         started = time.perf_counter()
@@ -280,7 +287,7 @@ class NodeSession:
         ended_unix_s = found.started_unix_s + found.duration_s
         looks = metrics.samples(found.started_unix_s, ended_unix_s, facts.time_scale)
         measurement = LoadMeasurement(
-            figures=found.figures, client=found.client,
+            figures=found.figures, client=found.client, calibration=calibration, streams=streams,
             server=server_side(looks, metrics.num_failed, found.figures.window), drained=found.drained,
             started_unix_s=found.started_unix_s, duration_s=time.perf_counter() - started,
             engines_on_host=engines_on_host, load_average_1m=os.getloadavg()[0],

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from raybench.records import Record
+from raybench.records.calibration import Calibration
 from raybench.records.loads import Slo
 from raybench.records.serving import ClientSide, LoadFigures, ServerSide
 from raybench.report.spread import Spread
@@ -30,6 +31,10 @@ class LoadRunRow(Record):
     """What the client says of itself."""
     server: ServerSide | None
     """The server's own metrics."""
+    calibration: Calibration | None = None
+    """The client's own error on the machine at as many streams; None where not measured."""
+    streams: int | None = None
+    """Streams that the client was to hold."""
 
 
 class LoadRow(Record):

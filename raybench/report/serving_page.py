@@ -17,6 +17,10 @@ NOTE = (
     "the steady part. *Per user* is one over the median TPOT; *good* is the share of the sent requests that kept the "
     "SLO."
 )
+ERROR_NOTE = (
+    "The client's own error on this machine, against a server of known truth (`raybench calibrate`), at as many "
+    "streams or more: said minus true."
+)
 FRONT_NOTE = (
     "Closed loops, by tokens per second for one user. A star marks points that no other point beats in both columns."
 )
@@ -38,6 +42,8 @@ def serving_section(report: Report) -> list[str]:
         blocks.append(f"### {rows[0].target}{banner}: {rows[0].sweep}, {rows[0].load}")
         blocks.append(markdown_table(point_table(rows)))
         blocks += ["Tails of every run:", markdown_table(tail_table(rows))]
+        if (errors := error_table(rows)) is not None:
+            blocks += [ERROR_NOTE, markdown_table(errors)]
     for (target, baseline), ratios in _pairs(report.serving_ratios).items():
         blocks.append(f"### {target} against {baseline}, serving")
         blocks.append(
@@ -97,6 +103,29 @@ def tail_table(rows: Sequence[LoadRow]) -> Table:
                     place = f"{run.launch + 1}.{run.repeat + 1}"
                     cells.append((row.point, place, what, f"{found.num:,}", *(_short_ms(level) for level in levels)))
     return Table(headers, tuple(cells), num_left=3)
+
+
+def error_table(rows: Sequence[LoadRow]) -> Table | None:
+    """The client's own error behind every point; None where it was not measured."""
+    headers = (
+        "Point", "Streams", "Calibrated at", "Processes", "TTFT mean (ms)", "TTFT p99 (ms)", "Gap p99 (ms)",
+        "Throughput",
+    )  # fmt: skip
+    cells: list[tuple[str, ...]] = []
+    for row in rows:
+        for run in row.runs[:1]:
+            points = () if run.calibration is None or run.streams is None else run.calibration.at(run.streams)
+            if not points:
+                continue
+            worst = max(points, key=lambda point: abs(point.ttft_p99_s.error))
+            errors = (worst.ttft_mean_s, worst.ttft_p99_s, worst.gap_p99_s)
+            cells.append(
+                (
+                    row.point, str(run.streams), str(worst.streams), str(worst.num_processes),
+                    *(f"{1000 * each.error:+.2f}" for each in errors), f"{100 * worst.tok_per_s.error_fraction:+.2f}%",
+                )
+            )  # fmt: skip
+    return Table(headers, tuple(cells), num_left=1) if cells else None
 
 
 def front_table(rows: Sequence[LoadRow]) -> Table:

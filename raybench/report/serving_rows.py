@@ -91,6 +91,7 @@ def _run(unit: LoadUnit, done: Done) -> LoadRunRow | None:
     return LoadRunRow(
         key=unit.key, repeat=unit.repeat, launch=unit.launch, node=done.node, start=done.start, attempt=done.attempt,
         figures=done.measurement.figures, client=done.measurement.client, server=done.measurement.server,
+        calibration=done.measurement.calibration, streams=done.measurement.streams,
     )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ TITLES = {
     "too_few_samples": "Too few requests for a tail",
     "warmup_contaminated": "The start of the run is in its figures",
     "lockstep": "All users start together",
+    "client_error": "The client's own error is too large for this many streams",
+    "not_calibrated": "The client's own error is not known",
     "schedule_late": "The client did not keep its schedule",
     "frontend_saturated": "The server's front end is the limit",
     "queue_not_concurrency": "Users wait in the server's queue",

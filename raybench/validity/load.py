@@ -12,7 +12,7 @@ from raybench.load.words import point_numbers
 from raybench.records import EngineFacts, Finding, LoadMeasurement, LoadUnit, Severity
 from raybench.records.loads import ClosedLoad, SessionsLoad
 from raybench.records.serving import LoadFigures, ServerSide
-from raybench.validity.client import MAX_CPU_FRACTION, MAX_LATENESS_S, MAX_READ_LAG_S
+from raybench.validity.client import MAX_CPU_FRACTION, MAX_LATENESS_S, MAX_READ_LAG_S, calibration_findings
 from raybench.validity.perf import CACHED_FRACTION, CLIENT_CPU_FRACTION
 
 FAILED_FRACTION = 0.01
@@ -253,6 +253,17 @@ def _client_saturated(run: Run) -> Finding | None:
     return of_run(run, "client_saturated", _red(run) if is_limit else "warn", (rule, evidence, advice))
 
 
+def _client_error(run: Run) -> Finding | None:
+    streams = run.measurement.streams
+    if run.measurement.simulated or streams is None:
+        return None
+    found = calibration_findings(run.measurement.calibration, streams, run.unit.target, run.unit.key)
+    if not found:
+        return None
+    place = point_numbers(run.unit.load) | {"repeat": float(run.unit.repeat), "launch": float(run.unit.launch)}
+    return found[0].model_copy(update={"evidence": place | found[0].evidence})
+
+
 def _schedule_late(run: Run) -> Finding | None:
     late, ttft = run.figures.lateness_s, run.figures.ttft_s
     if late is None or late.p99 is None or ttft is None:
@@ -350,6 +361,7 @@ _CHECKS: tuple[Callable[[Run], Finding | None], ...] = (
     _warmup_contaminated,
     _lockstep,
     _client_saturated,
+    _client_error,
     _schedule_late,
     _frontend_saturated,
     _queue_not_concurrency,

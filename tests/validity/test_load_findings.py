@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from calibrations import calibrated_point, calibration
 from load_ledgers import CLOSED, OPEN, SEARCH, sampled, serving_config, serving_ledger
 from load_runs import MS, failing
 
@@ -248,3 +249,14 @@ def test_a_probe_of_a_search_may_fail_without_making_the_run_invalid() -> None:
 
     found = _findings(SEARCH, run=failed)
     assert {f.severity for f in found if f.code == "wrong_output_length"} == {"warn"}
+
+
+def test_the_clients_own_error_at_as_many_streams() -> None:
+    known = calibration(calibrated_point(8, 1), calibrated_point(8, 2, error_s=0.0))
+    assert _findings(change=_told(calibration=known, streams=8)) == []
+    bad = calibration(calibrated_point(8, 1, error_s=0.02))
+    found = _only(_findings(change=_told(calibration=bad, streams=8)), "client_error", "warn")
+    assert found.evidence["ttft_p99_error_s"] == pytest.approx(0.02)
+    assert found.evidence["concurrency"] == 8
+    _only(_findings(change=_told(streams=8)), "not_calibrated", "info")
+    assert _findings(change=_told(streams=8, simulated=True)) == []

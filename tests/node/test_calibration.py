@@ -1,0 +1,61 @@
+"""The client's own error on a node: measured once for each number of streams, and turned into processes."""
+
+from collections.abc import Iterator
+
+import pytest
+from calibrations import calibrated_point, calibration
+
+from raybench.client.job import AnyLine, CalibrationJob, CalibrationLine, ClientDone
+from raybench.client.serve import num_processes, streams_of
+from raybench.node.calibration import MAX_STREAMS, Calibrations, processes_for
+from raybench.records.loads import ClosedLoad, OpenLoad, RampLoad, TraceLoad
+
+
+def test_each_number_of_streams_is_measured_once_rounded_up() -> None:
+    asked: list[int] = []
+
+    def lines(job: CalibrationJob, limit_s: float) -> Iterator[AnyLine]:
+        asked.append(job.streams)
+        yield CalibrationLine(result=calibration(calibrated_point(job.streams, 1)))
+        yield ClientDone()
+
+    known = Calibrations()
+    for streams in (1, 5, 8, 7, 9, 1_000_000, 8):
+        assert known.at(streams, "generate", lines) is not None
+    assert asked == [1, 8, 16, MAX_STREAMS]
+    known.at(8, "chat", lines)
+    assert asked[-1] == 8
+
+
+def test_a_calibration_that_fails_is_none_and_is_not_tried_again() -> None:
+    asked: list[int] = []
+
+    def lines(job: CalibrationJob, limit_s: float) -> Iterator[AnyLine]:
+        asked.append(job.streams)
+        yield ClientDone(error="no mock")
+
+    known = Calibrations()
+    assert known.at(4, "generate", lines) is None
+    assert known.at(4, "generate", lines) is None
+    assert asked == [4]
+
+
+def test_a_load_gets_the_processes_that_held() -> None:
+    found = calibration(calibrated_point(256, 1, error_s=0.02), calibrated_point(256, 2))
+    assert processes_for(found, 200) == 2
+    assert processes_for(None, 1) == 1
+    assert num_processes(1500, 16) == 3
+    assert num_processes(1500, 4) == 1
+
+
+@pytest.mark.parametrize(
+    ("load", "streams"),
+    [
+        (ClosedLoad(concurrency=12, input_tokens=1, output_tokens=1), 12),
+        (OpenLoad(rate_per_s=4, duration_s=9, input_tokens=1, output_tokens=1), 20),
+        (RampLoad(start_rate_per_s=0, end_rate_per_s=2, duration_s=9, input_tokens=1, output_tokens=1), 10),
+        (TraceLoad(name="t", at_s=(0, 10), input_tokens=(1, 1), output_tokens=(1, 1), speed=2), 2),
+    ],
+)
+def test_streams_of_loads(load: ClosedLoad | OpenLoad | RampLoad | TraceLoad, streams: int) -> None:
+    assert streams_of(load) == streams
