@@ -57,7 +57,7 @@ async def _run(job: AnyJob, out: IO[str], folder: Path) -> None:
             from raybench.client.calibrate import ROUTES, MockShape, calibrate  # noqa: PLC0415
 
             shape = MockShape(route=ROUTES[job.route])
-            found = calibrate([job.streams], ("ticks", "steps"), shape, job.max_processes, lambda point: None)
+            found = calibrate([job.streams], ("ticks", "steps"), shape, job.max_processes, lambda _: None)
             _write(out, CalibrationLine(result=found))
 
 

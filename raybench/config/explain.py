@@ -116,7 +116,7 @@ def _union(path: KeyPath, errors: Sequence[ErrorDetails], data: JsonValue) -> li
         rest = error["loc"][len(path) + 1 :]
         members.setdefault(member, []).append((error, (*path, *_split(rest, _at(data, path))[0])))
     # A union with a tag has errors of one member only, the one that the tag names.
-    meant = [found for member, found in members.items() if len(members) == 1 and member in _TAGS] or [
+    meant = [found for member, found in members.items() if len(members) == 1 and member in _loads()] or [
         found
         for member, found in members.items()
         if not member.startswith(("literal[", "list["))
@@ -130,9 +130,6 @@ def _union(path: KeyPath, errors: Sequence[ErrorDetails], data: JsonValue) -> li
     return [Complaint(path, f"expected {expected or 'another value'}, {_found(_at(data, path))}", missing=False)]
 
 
-_TAGS = ("one_batch", "closed", "open", "ramp", "trace", "sessions", "slo_search")
-"""Values of `load`, by which entries under `perf` are told apart."""
-
 _MISFITS = ("missing", "extra_forbidden")
 
 
@@ -144,10 +141,7 @@ def _words(error: ErrorDetails, path: KeyPath, found: JsonValue) -> str:
             return _reason(error)
         case "union_tag_invalid":
             tag = str(error.get("ctx", {}).get("tag", ""))
-            close = difflib.get_close_matches(tag.lower(), _TAGS, n=1, cutoff=0.5)
-            return f"load: expected {' or '.join(_TAGS)}, found {tag!r}" + (
-                f"; did you mean {close[0]!r}?" if close else ""
-            )
+            return f"load: expected {' or '.join(_loads())}, found {tag!r}{_closest(tag, _loads())}"
         case "literal_error":
             choices = [str(choice) for schema in _schemas_at(path) for choice in _choices(schema)]
             return f"expected {' or '.join(choices)}, {_found(found)}{_closest(found, choices)}"
@@ -157,6 +151,11 @@ def _words(error: ErrorDetails, path: KeyPath, found: JsonValue) -> str:
             return f"expected text, {_found(found)}; write it in quotes"
         case _:
             return f"expected {_expected(path) or error['msg']}, {_found(found)}"
+
+
+def _loads() -> list[str]:
+    """Values of `load`, by which entries under `perf` are told apart."""
+    return [str(choice) for schema in _schemas_at(("perf", 0, "load")) for choice in _choices(schema)]
 
 
 def _closest(found: JsonValue, choices: Sequence[str]) -> str:
