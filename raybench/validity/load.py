@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from raybench.ledger.view import RunView
 from raybench.load.words import point_numbers
 from raybench.records import EngineFacts, Finding, LoadMeasurement, LoadUnit, Severity
-from raybench.records.loads import ClosedLoad, SessionsLoad
+from raybench.records.loads import ClosedLoad, RampLoad, SessionsLoad
 from raybench.records.serving import LoadFigures, ServerSide
 from raybench.validity.client import MAX_CPU_FRACTION, MAX_LATENESS_S, MAX_READ_LAG_S, calibration_findings
 from raybench.validity.perf import CACHED_FRACTION, CLIENT_CPU_FRACTION
@@ -160,7 +160,9 @@ def _retracted(run: Run) -> Finding | None:
 
 def _overloaded(run: Run) -> Finding | None:
     trend, early = run.figures.queue, run.measurement.stopped_early
-    if early is None and (trend is None or not trend.is_growing or users_of(run) is not None):
+    # Users cannot be more than they are, and under a ramp more and more requests are under way by intent.
+    bounded = users_of(run) is not None or isinstance(run.unit.load, RampLoad)
+    if early is None and (trend is None or not trend.is_growing or bounded):
         return None
     evidence: dict[str, float] = {"stopped_early": float(early is not None)}
     if trend is not None:
@@ -202,7 +204,8 @@ def _warmup_contaminated(run: Run) -> Finding | None:
     ratio = run.figures.early_ttft_ratio
     trend = run.figures.queue
     # A queue that grows makes the start look quick, one that drains makes it look slow: that is `overloaded`'s.
-    if ratio is None or ratio <= EARLY_RATIO or (trend is not None and trend.is_growing):
+    changes = isinstance(run.unit.load, RampLoad) or (trend is not None and trend.is_growing)
+    if ratio is None or ratio <= EARLY_RATIO or changes:
         return None
     evidence = {"early_ttft_ratio": ratio}
     rule = f"the median TTFT of the first fifth of the steady part is at most {EARLY_RATIO:g} times that of the rest"

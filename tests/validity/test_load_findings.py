@@ -260,3 +260,11 @@ def test_the_clients_own_error_at_as_many_streams() -> None:
     assert found.evidence["concurrency"] == 8
     _only(_findings(change=_told(streams=8)), "not_calibrated", "info")
     assert _findings(change=_told(streams=8, simulated=True)) == []
+
+
+def test_a_ramp_is_meant_to_fill_the_server() -> None:
+    ramp = {
+        "name": "up", "load": "ramp", "start_rate": 1, "end_rate": 10, "duration_s": 90, "input_tokens": 500,
+        "output_tokens": 60,
+    }  # fmt: skip
+    assert _findings(ramp) == []
