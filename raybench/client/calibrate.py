@@ -171,11 +171,11 @@ def _pair(said: float, true: float) -> CalibratedQuantity:
     return CalibratedQuantity(said=float(said), true=float(true))
 
 
-def _mean(values: NDArray[np.float64]) -> float:
+def _mean(values: NDArray[np.floating]) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _p99(values: NDArray[np.float64]) -> float:
+def _p99(values: NDArray[np.floating]) -> float:
     return float(np.percentile(values, 99)) if len(values) else 0.0
 
 
