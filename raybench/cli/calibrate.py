@@ -62,7 +62,7 @@ def _shape(settings: Sequence[str]) -> "MockShape":
 
     from raybench.client.calibrate import MockShape
 
-    given = dict(setting.partition("=")[::2] for setting in settings)
+    given = {name: value for name, _, value in (setting.partition("=") for setting in settings)}
     known = [field.name for field in fields(MockShape)]
     for name in given:
         if name not in known:

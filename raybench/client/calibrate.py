@@ -15,16 +15,23 @@ from raybench import __version__
 from raybench.client.columns import OK, LoadColumns
 from raybench.client.execute import ExecutorSettings, LoadRun
 from raybench.client.mock import Mock, MockTruth
-from raybench.client.planned import CHAT, GENERATE, PlannedRequest
+from raybench.client.planned import CHAT, COMPLETIONS, GENERATE, PlannedRequest
 from raybench.client.workers import run_load
 from raybench.errors import ClientError
 from raybench.records.calibration import CalibratedQuantity, Calibration, CalibrationPoint, Pattern
 
 Ints = NDArray[np.int64]
+MockRoute = Literal["/generate", "/v1/chat/completions", "/v1/completions"]
 Progress = Callable[[CalibrationPoint], None]
 
 NUM_SAMPLES = 192
 """Requests of a point at least, as far as `MAX_TURNOVERS` allows."""
+ROUTES: dict[Literal["generate", "chat", "completions"], MockRoute] = {
+    "generate": GENERATE,
+    "chat": CHAT,
+    "completions": COMPLETIONS,
+}
+"""Paths by the names that a configuration has for them."""
 MIN_TURNOVERS, MAX_TURNOVERS = 4, 8
 """Requests that each stream makes; the first is left out."""
 
@@ -43,7 +50,7 @@ class MockShape:
     """Tokens of a chunk."""
     input_tokens: Annotated[int, Field(ge=1)] = 128
     """Tokens of a prompt."""
-    route: Literal["/generate", "/v1/chat/completions", "/v1/completions"] = GENERATE
+    route: MockRoute = GENERATE
     """Route."""
 
     @property
@@ -171,11 +178,11 @@ def _pair(said: float, true: float) -> CalibratedQuantity:
     return CalibratedQuantity(said=float(said), true=float(true))
 
 
-def _mean(values: NDArray[np.float64]) -> float:
+def _mean(values: NDArray[np.floating]) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _p99(values: NDArray[np.float64]) -> float:
+def _p99(values: NDArray[np.floating]) -> float:
     return float(np.percentile(values, 99)) if len(values) else 0.0
 
 

@@ -8,7 +8,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,8 +37,9 @@ def run_load(requests: Sequence[PlannedRequest], settings: ExecutorSettings, num
     if num_processes == 1:
         executor = Executor(requests, settings)
         executor.open()
-        executor.run(time.perf_counter_ns() + round(START_IN_S * 1e9))
-        return executor.result()
+        with _pinned(cpus_of(0, 1, sorted(os.sched_getaffinity(0)))):
+            executor.run(time.perf_counter_ns() + round(START_IN_S * 1e9))
+            return executor.result()
     with tempfile.TemporaryDirectory(prefix="raybench-load-") as name:
         return _Workers(Path(name), requests, settings, num_processes).run()
 
@@ -47,6 +49,18 @@ def cpus_of(part: int, num_processes: int, available: Sequence[int]) -> tuple[in
     if len(available) < CPUS_PER_PROCESS * num_processes:
         return ()
     return (sorted(available)[-1 - part],)
+
+
+@contextmanager
+def _pinned(cpus: tuple[int, ...]) -> Iterator[None]:
+    """Keep this thread on some CPUs; children that it starts later are free again."""
+    before = os.sched_getaffinity(0)
+    if cpus:
+        os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class _Workers:

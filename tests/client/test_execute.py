@@ -1,6 +1,7 @@
 """The executor: what is sent and when, chains, faults of every kind, the ends of a load."""
 
 import json
+import os
 import time
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from raybench.client.execute import Executor, ExecutorSettings, LoadRun
 from raybench.client.mock import Mock
 from raybench.client.overload import OverloadRule
 from raybench.client.planned import CHAT, GENERATE, PlannedRequest
-from raybench.client.workers import run_load
+from raybench.client.workers import cpus_of, run_load
 from raybench.errors import ClientError
 
 TOKEN = b'data: {"text": "a", "meta_info": {"finish_reason": null, "prompt_tokens": 3, "completion_tokens": 1}}\n\n'
@@ -241,6 +242,24 @@ def test_several_processes_are_one_load(num_processes: int) -> None:
         own = columns.chain == number
         assert len(set(columns.process[own])) == 1
         assert (columns.sent_ns[own][1:] >= columns.end_ns[own][:-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("num_cpus", "num_processes", "cpus"),
+    [(2, 1, [()]), (4, 1, [(3,)]), (7, 2, [(), ()]), (8, 2, [(7,), (6,)]), (64, 3, [(63,), (62,), (61,)])],
+)
+def test_a_process_has_a_cpu_of_its_own_only_where_the_server_keeps_enough(
+    num_cpus: int, num_processes: int, cpus: list[tuple[int, ...]]
+) -> None:
+    assert [cpus_of(part, num_processes, range(num_cpus)) for part in range(num_processes)] == cpus
+
+
+def test_the_client_leaves_the_cpus_of_its_process_as_they_were() -> None:
+    before = os.sched_getaffinity(0)
+    with Mock(ttft_s=0.001, itl_s=0.001) as mock:
+        run = run_load(chain(2), ExecutorSettings(mock.url, num_connections=1))
+    assert os.sched_getaffinity(0) == before
+    assert set(run.processes[0].cpus) <= before
 
 
 def test_a_process_that_cannot_connect_names_the_reason() -> None:
