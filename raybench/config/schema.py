@@ -3,7 +3,7 @@
 Pure: nothing here reads a file. Names of evals are checked here only for shape; `raybench.plan.expand` resolves them.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Discriminator, Field, JsonValue, Tag, ValidationError, field_validator, model_validator
 
@@ -241,8 +241,9 @@ class OneBatchSweep(Record):
 
 def _load_of(entry: object) -> str:
     """Which kind of load an entry under `perf` is: `one_batch` where it does not say."""
-    load = entry.get("load", "one_batch") if isinstance(entry, dict) else getattr(entry, "load", "one_batch")
-    return str(load)
+    if isinstance(entry, dict):
+        return str(cast("dict[str, object]", entry).get("load", "one_batch"))
+    return str(getattr(entry, "load", "one_batch"))
 
 
 Sweep = Annotated[

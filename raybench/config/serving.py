@@ -25,8 +25,6 @@ class ServingSweep(Record):
 
     route: LoadRoute = "generate"
     """Route that the requests take: `generate` sends token ids; `chat` and `completions` are OpenAI's."""
-    slo: Slo | None = None
-    """What users accept; None = no goodput. Never part of a key."""
     repeats: int = Field(default=1, ge=1)
     """Runs of every point on one launch, each with prompts and arrivals of its own."""
     launches: int = Field(default=1, ge=1)
@@ -35,7 +33,14 @@ class ServingSweep(Record):
     """Limit of one unit in seconds."""
 
 
-class ClosedSweep(ServingSweep):
+class PointSweep(ServingSweep):
+    """What sweeps over given points have in common."""
+
+    slo: Slo | None = None
+    """What users accept; None = no goodput. Never part of a key."""
+
+
+class ClosedSweep(PointSweep):
     """A sweep over the number of users, each of whom has one request in flight."""
 
     name: Name = "closed"
@@ -59,7 +64,7 @@ class ClosedSweep(ServingSweep):
     tokens. Prompts are then as long as the texts are."""
 
 
-class OpenSweep(ServingSweep):
+class OpenSweep(PointSweep):
     """A sweep over arrival rates."""
 
     name: Name = "open"
@@ -91,7 +96,7 @@ class OpenSweep(ServingSweep):
         return self
 
 
-class RampSweep(ServingSweep):
+class RampSweep(PointSweep):
     """One ramp from a rate to another."""
 
     name: Name = "ramp"
@@ -112,7 +117,7 @@ class RampSweep(ServingSweep):
     """Reply lengths: one number, or a distribution."""
 
 
-class TraceSweep(ServingSweep):
+class TraceSweep(PointSweep):
     """A recorded trace, sent again at one or several speeds."""
 
     name: Name = "trace"
@@ -129,7 +134,7 @@ class TraceSweep(ServingSweep):
     """Tokens of the block that one prefix id stands for."""
 
 
-class SessionsSweep(ServingSweep):
+class SessionsSweep(PointSweep):
     """A sweep over the number of users that hold conversations."""
 
     name: Name = "sessions"

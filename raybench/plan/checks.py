@@ -6,6 +6,7 @@ from pydantic import JsonValue
 
 from raybench.config.evals import EvalConfig
 from raybench.config.schema import RunConfig, TargetConfig
+from raybench.config.serving import ClosedSweep
 from raybench.evals import eval_of
 from raybench.evals.base import Question
 from raybench.evals.canary import canary_questions
@@ -65,7 +66,8 @@ def _once(config: RunConfig, target: TargetConfig, blocks: Sequence[EvalUnit]) -
 
 def _timed_batch(config: RunConfig) -> int:
     """The largest batch that is timed, for its kernels are the ones that users get; a small one without any."""
-    timed = [size for sweep in config.perf for size in sweep.batch_sizes]
+    timed = [size for sweep in config.batch_sweeps for size in sweep.batch_sizes]
+    timed += [users for sweep in config.serving_sweeps if isinstance(sweep, ClosedSweep) for users in sweep.concurrency]
     return min(max(timed, default=UNTIMED_BATCH), LARGEST_BATCH)
 
 

@@ -17,6 +17,11 @@ Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 """A length: every request has exactly this many tokens."""
 
 
+def _check_order(low: int, high: int) -> None:
+    if low > high:
+        raise ValueError(f"min ({low}) must not be above max ({high})")
+
+
 class LimitedLength(Record):
     """What distributions with limits have in common."""
 
@@ -27,12 +32,11 @@ class LimitedLength(Record):
 
     @model_validator(mode="after")
     def _in_order(self) -> "LimitedLength":
-        if self.min > self.max:
-            raise ValueError(f"min ({self.min}) must not be above max ({self.max})")
+        _check_order(self.min, self.max)
         return self
 
 
-class UniformLength(LimitedLength):
+class UniformLength(Record):
     """Every whole number from `min` to `max` is as likely as the next."""
 
     distribution: Literal["uniform"]
@@ -41,6 +45,11 @@ class UniformLength(LimitedLength):
     """Smallest length."""
     max: Tokens
     """Largest length."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "UniformLength":
+        _check_order(self.min, self.max)
+        return self
 
 
 class NormalLength(LimitedLength):

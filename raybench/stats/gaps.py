@@ -48,7 +48,7 @@ class GapCounts:
             return cls.none()
         place = (np.maximum(gaps_ns, SMALLEST_NS).view(np.int64) >> _SHIFT) - _FIRST
         counts = np.bincount(np.minimum(place, NUM_BINS - 1), weights=weights, minlength=NUM_BINS)
-        return cls(counts, float(np.dot(gaps_ns, weights)), float(gaps_ns.max()))
+        return cls(counts.astype(np.float64), float(np.dot(gaps_ns, weights)), float(gaps_ns.max()))
 
     def __add__(self, other: "GapCounts") -> "GapCounts":
         return GapCounts(self.counts + other.counts, self.sum_ns + other.sum_ns, max(self.max_ns, other.max_ns))

@@ -66,10 +66,9 @@ def figures_of(run: LoadRun, slo: Slo | None = None) -> LoadFigures:
         window=None, num_requests=columns.num, num_sent=int(columns.sent.sum()), statuses=_statuses(columns),
         num_wrong_length=int(((columns.status == OK) & (columns.output_tokens != columns.asked_output_tokens)).sum()),
         num_silent=int(((columns.status == OK) & ~columns.ok).sum()),
-        lateness_s=_percentiles((columns.sent_ns - columns.scheduled_ns)[columns.sent] * scale_s),
+        lateness_s=_percentiles((columns.sent_ns - columns.scheduled_ns)[columns.sent].astype(np.float64) * scale_s),
         max_concurrency=_max_concurrency(columns),
-        **_totals(columns),
-    )  # fmt: skip
+    ).model_copy(update=_totals(columns))  # fmt: skip
     if window_ns is None:
         return common
     return common.model_copy(update=_steady(run, window_ns, slo) | {
