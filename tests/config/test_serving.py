@@ -9,10 +9,11 @@ from raybench.config.read import load
 from raybench.config.schema import RunConfig
 from raybench.config.serving import ClosedSweep, OpenSweep, SloSearch
 from raybench.errors import ConfigError
+from raybench.evals.rows import rows_of
 from raybench.load.traces import traces_of
 from raybench.plan.expand import expand
 from raybench.plan.serving import Files
-from raybench.records import LoadUnit
+from raybench.records import CheckUnit, LoadUnit
 from raybench.records.loads import ClosedLoad, TraceLoad, UniformLength
 
 HEAD = """\
@@ -118,3 +119,17 @@ def test_a_trace_is_read_on_the_machine_of_the_driver(tmp_path: Path) -> None:
     ]
     assert sorted(map(str, loads)) == ["1.0", "2.0"]
     assert all(isinstance(u, LoadUnit) and isinstance(u.load, TraceLoad) and len(u.load.at_s) == 2 for u in units)
+
+
+def test_serving_loads_stand_beside_batches_and_evals(tmp_path: Path) -> None:
+    entries = """\
+  - {batch_sizes: [1, 2], input_tokens: 8, output_tokens: 4}
+  - {load: closed, concurrency: [1, 4], input_tokens: 8, output_tokens: 4}
+evals:
+  - {name: sums, sampling: {temperature: 0, max_tokens: 64}}
+"""
+    config = read(tmp_path, entries)
+    units = expand(config, rows_of(config.evals)).units
+    assert {unit.kind for unit in units} == {"perf", "load", "check", "eval"}
+    decode = next(unit for unit in units if isinstance(unit, CheckUnit) and unit.check == "decode")
+    assert decode.batch_size == 4

@@ -1,6 +1,7 @@
 """The client's own error on a node: measured once for each number of streams, and turned into processes."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from calibrations import calibrated_point, calibration
@@ -8,6 +9,7 @@ from calibrations import calibrated_point, calibration
 from raybench.client.job import AnyLine, CalibrationJob, CalibrationLine, ClientDone
 from raybench.client.serve import num_processes, streams_of
 from raybench.node.calibration import MAX_STREAMS, Calibrations, processes_for
+from raybench.node.clientrun import ClientRun
 from raybench.records.loads import ClosedLoad, OpenLoad, RampLoad, TraceLoad
 
 
@@ -59,3 +61,19 @@ def test_a_load_gets_the_processes_that_held() -> None:
 )
 def test_streams_of_loads(load: ClosedLoad | OpenLoad | RampLoad | TraceLoad, streams: int) -> None:
     assert streams_of(load) == streams
+
+
+def test_the_client_process_measures_itself(tmp_path: Path) -> None:
+    def lines(job: CalibrationJob, limit_s: float) -> Iterator[AnyLine]:
+        run = ClientRun(job, tmp_path, limit_s, "run-of-a-test")
+        try:
+            yield from run.lines()
+        finally:
+            run.close()
+
+    found = Calibrations().at(3, "generate", lines)
+    assert found is not None
+    points = found.at(3)
+    assert points
+    assert {point.streams for point in points} == {4}
+    assert {point.pattern for point in found.points} == {"ticks", "steps"}
