@@ -39,7 +39,10 @@ class Screen:
         done = counts["done"]
         running, given_up = counts["running"], counts["given_up"]
         description = f"units ({running} running" + (f", {given_up} given up)" if given_up else ")")
-        self._progress.update(self._task, completed=done + counts["dropped"], description=description)
+        # Searches ask for units that nobody counted before.
+        self._total = max(self._total, sum(counts.values()))
+        completed = done + counts["dropped"]
+        self._progress.update(self._task, completed=completed, total=self._total, description=description)
         if not self._console.is_terminal and done > self._done:
             self.line(f"{done}/{self._total} units done, {running} running")
         self._done = done

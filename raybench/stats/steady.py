@@ -39,7 +39,9 @@ def open_window_ns(columns: RequestColumns) -> tuple[int, int] | None:
     good = columns.ok
     if not good.any():
         return None
-    start, end = int(columns.scheduled_ns.min()), int(columns.scheduled_ns.max())
+    # What was never due, because the client stopped before, has no time.
+    due_ns = columns.scheduled_ns[columns.scheduled_ns != NEVER]
+    start, end = int(due_ns.min()), int(due_ns.max())
     burn_in = BURN_IN_TIMES * float(np.median(columns.end_ns[good] - columns.scheduled_ns[good]))
     start += int(min(burn_in, (end - start) / 2))
     return (start, end) if start < end else None

@@ -235,8 +235,8 @@ def _lockstep(run: Run) -> Finding | None:
 def _client_saturated(run: Run) -> Finding | None:
     client = run.measurement.client
     cpu, lag_s = client.max_cpu_fraction or 0.0, client.lag_p99_s or 0.0
-    late = run.figures.lateness_s
-    late_s = (late.p99 or late.max) if late is not None else 0.0
+    # Real seconds, also where the load's are simulated ones.
+    late_s = max((one.lateness_p99_s or 0.0 for one in client.processes), default=0.0)
     is_limit = cpu >= MAX_CPU_FRACTION or lag_s > MAX_READ_LAG_S or late_s > MAX_LATENESS_S
     if not is_limit and cpu <= CLIENT_CPU_FRACTION and lag_s <= LAG_S:
         return None
@@ -271,7 +271,8 @@ def _schedule_late(run: Run) -> Finding | None:
     late, ttft = run.figures.lateness_s, run.figures.ttft_s
     if late is None or late.p99 is None or ttft is None:
         return None
-    allowed_s = max(LATE_S, LATE_TTFT_FRACTION * ttft.p50)
+    scale = run.engine.time_scale if run.engine is not None else 1.0
+    allowed_s = max(LATE_S * scale, LATE_TTFT_FRACTION * ttft.p50)
     if late.p99 <= allowed_s:
         return None
     evidence = {"lateness_p99_ms": 1000 * late.p99, "lateness_p50_ms": 1000 * late.p50, "allowed_ms": 1000 * allowed_s}

@@ -10,7 +10,7 @@ from load_runs import MS, failing, played
 
 from raybench.load.schedules import schedule_of
 from raybench.records.loads import ClosedLoad, OpenLoad, Slo, UniformLength
-from raybench.stats.columns import NEVER, ReadColumns, RequestColumns
+from raybench.stats.columns import NEVER, UNSENT, ReadColumns, RequestColumns
 from raybench.stats.gaps import GapCounts, Gaps, gaps_of, longest_gaps_ns, percentiles_of
 from raybench.stats.latency import figures_of, latencies
 from raybench.stats.steady import coherence, mean_between, queue_trend, under_way
@@ -249,6 +249,25 @@ def test_a_slow_start_shows_in_the_first_fifth() -> None:
     found = figures_of(replace(run, columns=replace(run.columns, first_ns=slow)))
     assert found.early_ttft_ratio is not None
     assert found.early_ttft_ratio > 2
+
+
+def test_requests_that_were_never_due_are_in_no_figure() -> None:
+    run = played(schedule_of(OPEN, 1, 2))
+    clock = 10**15  # a clock that began long ago, as the process's does
+    columns = run.columns
+    moved = {
+        name: getattr(columns, name) + clock for name in ("scheduled_ns", "sent_ns", "first_ns", "end_ns")
+    }  # fmt: skip
+    unsent = columns.index >= 800
+    for values in moved.values():
+        values[unsent] = NEVER
+    status = np.where(unsent, UNSENT, columns.status)
+    found = figures_of(replace(run, columns=replace(columns, **moved, status=status), reads=None))
+    assert found.window is not None
+    assert found.window.start_s == pytest.approx(3 * 0.45, abs=0.05)
+    assert found.window.end_s == pytest.approx(columns.scheduled_ns[799] * 1e-9, abs=0.01)
+    assert found.statuses == {"ok": 800, "unsent": columns.num - 800}
+    assert found.request_per_s == pytest.approx(20, rel=0.2)
 
 
 def test_figures_scale_with_simulated_time() -> None:

@@ -12,6 +12,7 @@ from load_runs import MS, failing
 from raybench.load.schedule import Schedule
 from raybench.load.schedules import schedule_of
 from raybench.records import EngineFacts, Finding, LoadMeasurement, LoadUnit
+from raybench.records.client import ClientProcess
 from raybench.records.loads import ClosedLoad, OpenLoad
 from raybench.records.serving import ClientSide, ServerSide
 from raybench.stats.latency import LoadRun
@@ -174,9 +175,9 @@ def test_a_client_that_is_the_limit(client: ClientSide, severity: str) -> None:
 
 
 def test_a_client_that_sends_a_tenth_of_a_second_late_is_the_limit_of_an_overload() -> None:
-    late = _columns(scheduled_ns=lambda run: np.maximum(run.columns.scheduled_ns - 200 * MS, 0))
-    found = {(f.code, f.severity) for f in _findings(run=late)}
-    assert found == {("client_saturated", "red"), ("schedule_late", "warn")}
+    one = ClientProcess(process=0, num_sent=9, num_reads=9, lateness_p99_s=0.2, started_unix_s=0, duration_s=1)
+    found = _only(_findings(change=_told(client=ClientSide(processes=(one,)))), "client_saturated", "red")
+    assert found.evidence["lateness_p99_ms"] == pytest.approx(200)
 
 
 def test_a_client_that_is_late() -> None:

@@ -1,0 +1,112 @@
+"""A search through the driver's own loop, without Ray: every probe runs on the engine that is up, and stands in the ledger."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from load_ledgers import SEARCH, load_measurement, serving_config
+from rich.console import Console
+
+from raybench.config.schema import RunConfig
+from raybench.driver.fleet import Fleet, FleetOrder
+from raybench.driver.run import _Loop
+from raybench.driver.screen import Screen
+from raybench.ledger.bodies import SEARCH_END, SEARCH_PROBE, PlanBody, RunBody
+from raybench.ledger.journal import Journal, read
+from raybench.ledger.view import RunView, fold
+from raybench.node.session import UnitResult
+from raybench.plan.demands import Slot
+from raybench.plan.dispatch import Dispatcher
+from raybench.plan.events import UnitsDropped
+from raybench.plan.expand import expand
+from raybench.plan.keys import plan_digest
+from raybench.plan.searches import Searches
+from raybench.plan.watch import Watch
+from raybench.records import LoadUnit
+
+from .fake_cloud import FakeActor, FakeCloud
+
+
+class Serving(FakeActor):
+    """Runs loads by arithmetic."""
+
+    async def _run_unit(self, unit: Any, engines_on_host: int) -> AsyncIterator[Any]:
+        assert isinstance(unit, LoadUnit)
+        yield UnitResult(load_measurement(unit), b"rows of " + unit.key.encode(), None)
+
+
+def _session(config: RunConfig, folder: Path, view: RunView | None = None) -> tuple[FakeCloud, str]:
+    """One session of the driver on a run folder; what the screen said."""
+    plan = expand(config, {})
+    journal = Journal.create(folder) if view is None else Journal.resume(folder)[0]
+    if view is None:
+        body = RunBody(
+            run_id="r", session=0, config=config, config_digest="c", raybench_version="0", ray_version="0",
+            python_version="3", cluster="none", command=("raybench", "run", "x.yaml"),
+        )  # fmt: skip
+        journal.append("run", body)
+        journal.append("plan", PlanBody(digest=plan_digest(plan), plan=plan))
+    added = tuple(unit for decision in view.decisions for unit in decision.added) if view else ()
+    slots = {0: ("alpha",), 1: ("beta",)}
+    dispatcher = Dispatcher(
+        (*plan.units, *added), slots, done=view.done if view else (), attempts=view.attempts if view else {}
+    )
+    dispatcher.handle(UnitsDropped(frozenset()))
+    cloud = FakeCloud(Serving)
+    out = io.StringIO()
+
+    async def body_of() -> None:
+        machines = tuple(Slot(None, "CPU", 0, 0.0, names) for names in slots.values())
+        fleet = Fleet(FleetOrder("r", config), machines, 0, cloud.cloud())
+        with Screen(Console(file=out, force_terminal=False, width=200), len(plan.units), 0) as screen:
+            rules = (Watch(config, plan, {}, view), Searches(plan, view))
+            await _Loop(dispatcher, rules, fleet, journal, screen).run(2, hold=False)
+
+    try:
+        asyncio.run(asyncio.wait_for(body_of(), 120))
+    finally:
+        journal.close()
+    return cloud, out.getvalue()
+
+
+def test_a_search_runs_to_its_end_on_one_start_of_each_engine(tmp_path: Path) -> None:
+    cloud, said = _session(serving_config(SEARCH), tmp_path / "run")
+    view = fold(read(tmp_path / "run"))
+    assert view.open_searches == ()
+    assert view.missing_units() == ()
+    ends = {d.target: d.numbers["found"] for d in view.decisions if d.what == SEARCH_END}
+    assert ends["alpha"] < ends["beta"]
+    for actor in cloud.actors:
+        assert actor.calls.count("start_engine") == 1
+        assert actor.calls.count("run_unit") >= 5
+    assert sum(d.what == SEARCH_PROBE for d in view.decisions) == len(view.done) - 2
+    # Rows stand before the record that names their hash.
+    for key, done in view.done.items():
+        assert (tmp_path / "run" / "requests" / f"{key}.parquet").read_bytes() == b"rows of " + key.encode()
+        assert getattr(done.measurement, "rows_sha256", None) is not None
+    assert "alpha limit: 4 held" in said
+    num = len(view.done)
+    assert f"{num}/{num} units done" in said
+
+
+def test_a_killed_driver_goes_on_with_the_next_probe(tmp_path: Path) -> None:
+    config = serving_config(SEARCH)
+    _session(config, tmp_path / "whole")
+    whole = fold(read(tmp_path / "whole"))
+    lines = (tmp_path / "whole" / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    done = [number for number, line in enumerate(lines) if b'"kind":"unit_done"' in line]
+    # Killed between a probe's record and the decision that follows from it.
+    folder = tmp_path / "cut"
+    (folder / "requests").mkdir(parents=True)
+    (folder / "ledger.jsonl").write_bytes(b"".join(lines[: done[3] + 1]))
+    view = fold(read(folder))
+    assert Searches(expand(config, {}), view).is_due
+    _session(config, folder, view)
+    again = fold(read(folder))
+    assert again.open_searches == ()
+    assert set(again.done) == set(whole.done)
+    assert all(again.attempts[key] <= 2 for key in again.done)
+    found = [{d.target: d.numbers for d in one.decisions if d.what == SEARCH_END} for one in (whole, again)]
+    assert found[0] == found[1]
