@@ -195,13 +195,12 @@ class Executor:
         now_ns = time.perf_counter_ns()
         if now_ns >= self._next_count_ns:
             self._look_around(now_ns)
-        for _ in range(MAX_SENDS_AT_ONCE):
-            if not self._due or self._due[0][0] > now_ns:
-                break
-            due_ns, place = heapq.heappop(self._due)
-            self._begin(place, due_ns)
+        self._send_due(now_ns)
         next_ns = min(self._due[0][0] if self._due else 2**62, self._next_count_ns)
         for fd, event in self._wait(next_ns):
+            # What is due does not wait for a burst of tokens to be read: their time is known already.
+            if self._due and self._due[0][0] <= time.perf_counter_ns():
+                self._send_due(time.perf_counter_ns())
             wire = self._wires.get(fd)
             if wire is None:
                 continue
@@ -209,6 +208,13 @@ class Executor:
                 self._send_rest(wire)
             if event & ~select.EPOLLOUT:
                 self._read(wire)
+
+    def _send_due(self, now_ns: int) -> None:
+        for _ in range(MAX_SENDS_AT_ONCE):
+            if not self._due or self._due[0][0] > now_ns:
+                return
+            due_ns, place = heapq.heappop(self._due)
+            self._begin(place, due_ns)
 
     def _wait(self, next_ns: int) -> list[tuple[int, int]]:
         """Events, or nothing when it is time to send."""
@@ -218,6 +224,8 @@ class Executor:
             if pause_ns > 0:
                 time.sleep(pause_ns * 1e-9)
                 now_ns = time.perf_counter_ns()
+                if now_ns >= next_ns:
+                    return []
         # A poll waits for whole milliseconds: the last one before a sending is slept.
         left_ms = (next_ns - now_ns) // 1_000_000
         events = self._poll.poll(max(left_ms - 0.5, 0) * 1e-3, MAX_EVENTS)
