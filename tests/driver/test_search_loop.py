@@ -1,4 +1,4 @@
-"""A search through the driver's own loop, without Ray: every probe runs on the engine that is up, and stands in the ledger."""
+"""A search through the driver's own loop, without Ray: probes run on the engine that is up, and stand in the ledger."""
 
 import asyncio
 import io
