@@ -161,4 +161,10 @@ def judge(measurement: LoadMeasurement, numbers: Mapping[str, float]) -> tuple[R
         return "short", f"its burn-in of {seen.window.start_s:.1f} s is shorter than three end-to-end times"
     good = seen.goodput
     share = f"{good.num_good} of {good.num_sent} requests were good ({good.good_fraction:.1%})"
-    return ("held", share) if good.holds else ("broke", share)
+    if good.holds:
+        return "held", share
+    # A client that is late makes requests bad, never good: only what it broke is in doubt.
+    tail_s = None if late is None else late.p99 if good.slo.share >= 0.99 else late.p95
+    if tail_s is not None and ttft is not None and tail_s > MAX_LATE_SHARE * ttft.p50:
+        return "void", f"{share}, but the client sent {1000 * tail_s:.1f} ms late in the tail that decides"
+    return "broke", share

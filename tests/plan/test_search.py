@@ -110,6 +110,10 @@ def level(value: float) -> Percentiles:
     return Percentiles(num=500, mean=value, p50=value, p90=value, p95=value, p99=value, p999=None, max=value)
 
 
+LATE_TAIL = level(0.0001).model_copy(update={"p95": 0.05, "p99": 0.05})
+"""A client that is late now and then."""
+
+
 def measured(good: int = 190, sent: int = 200, **changes: object) -> LoadMeasurement:
     """A probe in which `good` of `sent` requests kept the SLO."""
     figures = LoadFigures(
@@ -135,6 +139,8 @@ def measured(good: int = 190, sent: int = 200, **changes: object) -> LoadMeasure
         (measured(queue=QueueTrend(mean=20, growth=9, growth_low=4)), "broke", "queue grew"),
         (measured(client=ClientSide(max_cpu_fraction=0.95)), "void", "busy for 95%"),
         (measured(lateness_s=level(0.02)), "void", "20.0 ms late"),
+        (measured(good=170, lateness_s=LATE_TAIL), "void", "50.0 ms late in the tail"),
+        (measured(lateness_s=LATE_TAIL), "held", "190"),
         (measured(sent=60, good=60), "short", "60 requests"),
         (measured(e2e_s=level(8.0)), "short", "burn-in of 10.0 s"),
         (measured(window=None, goodput=None), "short", "no steady part"),
