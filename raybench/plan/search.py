@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Literal
 
-from raybench.records.serving import LoadMeasurement
+from raybench.records.serving import Goodput, LoadFigures, LoadMeasurement
 
 Role = Literal["bracket", "bisect", "confirm"]
 Result = Literal["held", "broke", "short", "void"]
@@ -159,11 +159,16 @@ def judge(measurement: LoadMeasurement, numbers: Mapping[str, float]) -> tuple[R
     is_open = not numbers["whole"]
     if is_open and seen.e2e_s is not None and seen.window.start_s < BURN_IN_SLACK * seen.e2e_s.p50:
         return "short", f"its burn-in of {seen.window.start_s:.1f} s is shorter than three end-to-end times"
-    good = seen.goodput
+    return _shared(seen, seen.goodput)
+
+
+def _shared(seen: LoadFigures, good: Goodput) -> tuple[Result, str]:
+    """Held or broken by the share of good requests."""
     share = f"{good.num_good} of {good.num_sent} requests were good ({good.good_fraction:.1%})"
     if good.holds:
         return "held", share
     # A client that is late makes requests bad, never good: only what it broke is in doubt.
+    late, ttft = seen.lateness_s, seen.ttft_s
     tail_s = None if late is None else late.p99 if good.slo.share >= 0.99 else late.p95
     if tail_s is not None and ttft is not None and tail_s > MAX_LATE_SHARE * ttft.p50:
         return "void", f"{share}, but the client sent {1000 * tail_s:.1f} ms late in the tail that decides"
