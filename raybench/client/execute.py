@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raybench.client.answer import Answer
+from raybench.client.archive import Archive
 from raybench.client.columns import (
     CUT,
     HTTP_ERROR,
@@ -44,7 +45,7 @@ CONNECT_LIMIT_S = 10.0
 MAX_SENDS_AT_ONCE = 64
 """Requests that are sent before the sockets are looked at again."""
 MAX_KEPT_BYTES = 256 * 2**20
-"""Bytes of answers that are kept undecoded; beyond, each answer that ends has the oldest one decoded."""
+"""Bytes of answers that are kept in memory; beyond, each answer that ends sends the oldest one to a file."""
 READ_OVERHEAD_BYTES = 130
 """What Python adds to the bytes of a read and its time."""
 MAX_FAILED_IN_ROW = 200
@@ -74,6 +75,8 @@ class ExecutorSettings:
     """Time that requests under way get after the last sending; None = their own limit."""
     overload: OverloadRule | None = None
     """Ends a load that only grows; None = never."""
+    max_kept_bytes: int = MAX_KEPT_BYTES
+    """Bytes of answers in memory."""
     kernel_stamps: bool = True
     """False: stamp reads in the process, and never pause."""
 
@@ -107,6 +110,8 @@ class Executor:
         self._waiting: deque[int] = deque()
         self._running: deque[tuple[int, Wire]] = deque()
         self._finished: deque[tuple[int, Answer | None, int, int, str | None]] = deque()
+        self._in_memory: deque[Answer] = deque()
+        self._archive: Archive | None = None
         self._builder = ColumnBuilder(process)
         self._lags, self._offset_ns = array("q"), 0
         self._counts: list[Count] = []
@@ -167,6 +172,8 @@ class Executor:
         """Decode what was kept."""
         while self._finished:
             self._decode_oldest()
+        if self._archive is not None:
+            self._archive.close()
         for place in range(len(self._requests)):
             if self._sent_ns[place] == NEVER and self._in_flight_at[place] == NEVER:
                 self._builder.add(self._known(place, UNSENT, NEVER, None), (), None, None)
@@ -337,8 +344,15 @@ class Executor:
             self._drop(wire)
         self._finished.append((place, answer, status, t_ns, None))
         self._go_on(place, t_ns)
-        while self._kept_bytes > MAX_KEPT_BYTES and self._finished:
-            self._decode_oldest()
+        if answer is not None:
+            self._in_memory.append(answer)
+        while self._kept_bytes > self._settings.max_kept_bytes and self._in_memory:
+            self._put_away(self._in_memory.popleft())
+
+    def _put_away(self, answer: Answer) -> None:
+        self._archive = self._archive or Archive()
+        self._kept_bytes -= sum(map(len, answer.pieces)) + READ_OVERHEAD_BYTES * len(answer.pieces)
+        self._archive.put(answer)
 
     def _go_on(self, place: int, t_ns: int) -> None:
         self._num_ended += 1
@@ -432,7 +446,8 @@ class Executor:
         if answer is None:
             self._builder.add(self._known(place, status, end_ns, None), (), None, error)
             return
-        self._kept_bytes -= sum(map(len, answer.pieces)) + READ_OVERHEAD_BYTES * len(answer.pieces)
+        if self._archive is not None:
+            self._archive.restore(answer)
         reply = decode(self._requests[place].path, answer.pieces)
         status, error = judged(status, answer, reply)
         self._builder.add(self._known(place, status, end_ns, answer), answer.times_ns, reply, error)
