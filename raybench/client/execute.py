@@ -23,7 +23,6 @@ from raybench.client.answer import Answer
 from raybench.client.archive import Archive
 from raybench.client.columns import (
     CUT,
-    HTTP_ERROR,
     NEVER,
     OK,
     TIMEOUT,
@@ -31,7 +30,8 @@ from raybench.client.columns import (
     ColumnBuilder,
     LoadColumns,
 )
-from raybench.client.decode import Reply, decode
+from raybench.client.decode import decode
+from raybench.client.outcome import judged
 from raybench.client.overload import Count, OverloadRule, overload
 from raybench.client.planned import PlannedRequest
 from raybench.client.stream import Endpoint
@@ -52,7 +52,6 @@ MAX_FAILED_IN_ROW = 200
 """So many connections that fail one after the other end the load: there is no server."""
 MAX_EVENTS = 8192
 COUNT_EVERY_NS = 250_000_000
-HTTP_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +135,9 @@ class Executor:
                 # A backlog of 128 is common; beyond it the kernel drops, and a connection takes a second.
                 time.sleep(pause_s)
         self._num_opened = len(self._wires)
+        # With many requests both take longer than the word to start leaves.
+        self._plan_chains()
+        gc.collect()
 
     def run(self, start_ns: int) -> None:
         """Send and read until all has ended. `start_ns`: start of the schedule, on `perf_counter_ns`."""
@@ -143,9 +145,10 @@ class Executor:
         self._start_ns = start_ns
         if settings.sending_s is not None:
             self._sending_end_ns = start_ns + round(settings.sending_s * 1e9)
-        self._plan_chains()
-        gc.collect()
         gc.disable()
+        ends_ns = self._sending_end_ns - start_ns
+        self._due = [(due_ns + start_ns, place) for due_ns, place in self._due if due_ns < ends_ns]
+        heapq.heapify(self._due)
         pause_ns = start_ns - time.perf_counter_ns()
         if pause_ns > 0:
             time.sleep(pause_ns * 1e-9)
@@ -186,9 +189,7 @@ class Executor:
         for place, request in enumerate(self._requests):
             before = None if request.chain is None else last.get(request.chain)
             if before is None:
-                due_ns = self._own_due_ns(place)
-                if due_ns < self._sending_end_ns:
-                    self._due.append((due_ns, place))
+                self._due.append((self._own_due_ns(place), place))
             else:
                 self._next[before] = place
             if request.chain is not None:
@@ -476,24 +477,3 @@ def _percentiles(values: np.ndarray) -> tuple[float | None, float | None, float 
         return None, None, None
     p50, p99 = np.percentile(values, [50, 99])
     return float(p50), float(p99), float(values.max())
-
-
-def judged(status: int, answer: Answer, reply: Reply) -> tuple[int, str | None]:
-    """How a request ended, and why it failed if it did."""
-    if status == TIMEOUT:
-        return TIMEOUT, f"timeout: no end of the stream after {sum(map(len, answer.pieces))} bytes"
-    if answer.http_status is not None and answer.http_status != HTTP_OK:
-        return HTTP_ERROR, f"HTTP {answer.http_status}: {reply.error or ''}"
-    if answer.http_status is None:
-        return CUT, f"the connection was cut after {sum(map(len, answer.pieces))} bytes"
-    if reply.error is not None:
-        return HTTP_ERROR, reply.error
-    if reply.finish_reason == "abort":
-        return HTTP_ERROR, "the server aborted it"
-    if status != OK and not reply.done:
-        return CUT, f"the connection was cut after {sum(map(len, answer.pieces))} bytes"
-    if not reply.reads:
-        return CUT, "the stream ended without a token"
-    if reply.finish_reason is None and not reply.done:
-        return CUT, "the stream ended without a finish reason"
-    return OK, None
