@@ -8,7 +8,8 @@ import typer
 
 def compare(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Run folders, or data sets of Parquet.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="FOLDER...", help="Run folders, or data sets of Parquet.", show_default=False),
     ],
     baseline: Annotated[
         str | None, typer.Option("--baseline", metavar="TARGET@SWEEP", help="Ratios over this one. Default: the first.")

@@ -41,5 +41,5 @@ def publish(  # noqa: PLR0913, PLR0917 - the flags of one command
         {"sink": "wandb" if compare else sink, "mode": mode, "project": project, "entity": entity, "attempt": attempt}
     )
     order = Order(tuple(run_dirs), flags, follow)
-    if not supervise(order, os.environ, lambda line: typer.echo(line)):
+    if not supervise(order, os.environ, typer.echo):
         raise typer.Exit(PublishError.exit_code)

@@ -57,9 +57,7 @@ def carry_out(job: Job) -> Published:
         # Late: its library is loaded where it is needed only.
         from raybench.publish.view_store import show  # noqa: PLC0415
 
-        known = done.model_copy(
-            update={"workspace_url": job.known.workspace_url, "report_url": job.known.report_url}
-        )
+        known = done.model_copy(update={"workspace_url": job.known.workspace_url, "report_url": job.known.report_url})
         arguments = [row for source in sources for each in source.report.comparisons for row in each.arguments]
         done = show(compared, publication.runs, arguments, job.settings.wandb, first, known)
     return done

@@ -117,7 +117,7 @@ def questions(arms: Sequence[Arm], share: ShareSamples) -> tuple[Table, ...]:
 
 
 def _questions(arms: Sequence[Arm], name: str, share: ShareSamples) -> Table:
-    found = [arm.graded[name] if name in arm.graded else None for arm in arms]
+    found = [arm.graded.get(name) for arm in arms]
     columns = ("question" if share == "full" else "question_hash", "repeat", *(arm.key for arm in arms), "agree")
     items = sorted({item for graded in found if graded for item in graded.outcomes}) if share != "none" else []
     rows: list[tuple[Cell, ...]] = []

@@ -78,7 +78,9 @@ class MlflowSink:
 
     def _check(self, run: RunContent, run_id: str) -> None:
         wanted = [row.step for row in run.history]
-        steps = sorted(each.step for each in self._client.get_metric_history(run_id, "perf/batch_size")) if wanted else []
+        steps = (
+            sorted(each.step for each in self._client.get_metric_history(run_id, "perf/batch_size")) if wanted else []
+        )
         if steps != wanted:
             raise PublishError(f"MLflow holds the steps {steps} of run {run.id}, not {wanted}.")
 

@@ -1,4 +1,4 @@
-"""The Parquet data set `history/`: load points and evals of many runs as flat rows, for `raybench compare` and notebooks.
+"""The Parquet data set `history/`: load points and evals of many runs as flat rows, for `raybench compare`, notebooks.
 
 `points/SWEEP.parquet` and `evals/SWEEP.parquet`, a file per run folder: publishing again replaces it whole, and several
 machines may write one data set. Read it with `pandas.read_parquet(folder / "points")` or DuckDB.

@@ -9,6 +9,7 @@ import getpass
 import os
 import re
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -30,11 +31,11 @@ _PRIVATE_KEYS = frozenset({"host", "hosts", "env", "argv", "url", "python", "ray
 def _own_names() -> tuple[str, ...]:
     """Names of this machine, its user and its folders, longest first."""
     names = {socket.gethostname(), socket.gethostname().split(".")[0], str(Path.home())}
-    try:
+    with suppress(OSError, KeyError):  # a container may have no entry for the user
         names.add(getpass.getuser())
-    except (OSError, KeyError):  # a container may have no entry for the user
-        pass
-    kept = {n for n in names if len(n) >= _MIN_NAME_CHARS and n not in _PLAIN_NAMES and n.strip("/") not in _PLAIN_NAMES}
+    kept = {
+        n for n in names if len(n) >= _MIN_NAME_CHARS and n not in _PLAIN_NAMES and n.strip("/") not in _PLAIN_NAMES
+    }
     return tuple(sorted(kept, key=len, reverse=True))
 
 

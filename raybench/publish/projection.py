@@ -1,4 +1,4 @@
-"""The run folder as others may see it: ledger, configuration and report without host, path, command line or environment.
+"""The run folder as others may see it: ledger, configuration, report, without host, path, command line, environment.
 
 Every field that is sent is named here; a field that is added to a record stays at home until it is added here.
 """
@@ -46,7 +46,7 @@ _DROPPED = ("error", "message")
 
 
 def attachments(source: Source, share: ShareSamples, *, several: bool = False) -> tuple[Attachment, ...]:
-    """Files of the artifact: ledger, resolved configuration, report as page and as data; each folder's own of several."""
+    """Files of the artifact: ledger, resolved configuration, report; each folder's own where there are several."""
     inside = f"{source.sweep}/" if several else ""
     report = shared_report(source.report)
     config = clean_value(source.view.config.model_dump(mode="json"))
@@ -103,9 +103,7 @@ def _body(record: LedgerRecord, view: RunView, share: ShareSamples) -> dict[str,
     """What is sent of a record; None = the record itself stays at home."""
     body: dict[str, JsonValue] = {name: record.body[name] for name in SENT[record.kind] if name in record.body}
     if record.kind == "plan":
-        body["units"] = [
-            {"key": unit.key, "target": unit.target, "kind": unit.kind} for unit in view.units.values()
-        ]
+        body["units"] = [{"key": unit.key, "target": unit.target, "kind": unit.kind} for unit in view.units.values()]
     if record.kind == "node":
         gpus = record.body.get("gpus")
         body["gpus"] = [_gpu(gpu) for gpu in gpus] if isinstance(gpus, list) else []

@@ -46,7 +46,9 @@ def settle(configured: PublishConfig, flags: Flags, environment: Mapping[str, st
         wandb = WandbConfig.model_validate(configured.wandb.model_dump() | changes)
     except ValidationError as error:
         first = error.errors()[0]
-        raise PublishError(f"W&B {'.'.join(map(str, first['loc']))}: {first['msg']} (given: {first['input']!r}).") from None
+        raise PublishError(
+            f"W&B {'.'.join(map(str, first['loc']))}: {first['msg']} (given: {first['input']!r})."
+        ) from None
     sinks: tuple[SinkName, ...] = (flags.sink,) if flags.sink else configured.sinks
     return configured.model_copy(update={"wandb": wandb, "sinks": sinks})
 

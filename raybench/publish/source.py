@@ -1,59 +1,21 @@
 """Reads a run folder for publication: the ledger once, its fold, its report, and whether it is still being written."""
 
-import fcntl
-import os
 from pathlib import Path
 
 from raybench.errors import LedgerError
-from raybench.ledger.journal import LEDGER, read
+from raybench.ledger.journal import read
 from raybench.ledger.view import fold
 from raybench.publish.targets import Source
-from raybench.records import LedgerRecord
+from raybench.publish.writing import being_written, ended
 from raybench.report.summary import make_report
 from raybench.report.write import rows_findings
 
-ENDS = ("end", "interrupted")
-"""Decisions that close a session."""
-TAIL_BYTES = 65536
-
 
 def read_source(folder: Path, attempt: str = "") -> Source:
-    """The folder as it is now, under ids that `attempt` changes. Raises LedgerError, also for a run that has no plan yet."""
+    """The folder as it is now; `attempt` changes the ids. Raises LedgerError, also for a run that has no plan yet."""
     records = read(folder)
     view = fold(records)
     if view.plan is None:
         raise LedgerError(f"{folder} holds no plan yet: there is nothing to publish. Try again when the run has begun.")
     closed = ended(records) or not being_written(folder)
     return Source(records, view, make_report(view, rows_findings(view, folder)), closed, attempt)
-
-
-def ended(records: tuple[LedgerRecord, ...]) -> bool:
-    """True if the last session said that it is over."""
-    for record in reversed(records):
-        if record.kind == "run":
-            return False
-        if record.kind == "decision" and record.body.get("what") in ENDS:
-            return True
-    return False
-
-
-def tail_ended(folder: Path) -> bool:
-    """The same, by the last line of the file alone: cheap enough to ask all the time."""
-    with (folder / LEDGER).open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - TAIL_BYTES))
-        lines = file.read().split(b"\n")
-    last = lines[-2] if len(lines) > 1 and not lines[-1] else b""
-    return b'"kind":"decision"' in last and any(f'"what":"{what}"'.encode() in last for what in ENDS)
-
-
-def being_written(folder: Path) -> bool:
-    """True while a raybench holds the ledger's lock. Held by us for the blink of an eye in which we look."""
-    descriptor = os.open(folder / LEDGER, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

@@ -1,4 +1,4 @@
-"""`publish.json`: how far each sink came. Written by the publisher, read by whoever started it; and the publisher's lock."""
+"""`publish.json`: how far each sink came, read by whoever started the publisher; and the publisher's lock."""
 
 import fcntl
 import os
@@ -98,7 +98,7 @@ def publisher_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise PublishError(
-                f"another publisher is at work on {folder}. Wait for it ({STATE} there says how far it is), then try again."
+                f"another publisher is at work on {folder}. Wait for it ({STATE} says how far it is), then try again."
             ) from error
         yield
     finally:

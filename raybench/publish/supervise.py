@@ -21,8 +21,8 @@ from raybench.ledger.view import fold
 from raybench.node.host import host_is_measured
 from raybench.publish.job import Answer, Job, answer_path, job_path
 from raybench.publish.settings import Flags, active, settle
-from raybench.publish.source import being_written, tail_ended
 from raybench.publish.state import LOG, Published, SinkState, publisher_lock, read_state, write_state
+from raybench.publish.writing import being_written, tail_ended
 
 POLL_S = 0.2
 TITLES: dict[SinkName, str] = {"wandb": "W&B", "parquet": "Parquet", "trackio": "trackio", "mlflow": "MLflow"}
@@ -71,9 +71,11 @@ def entry(order: Order, name: SinkName) -> str:
 def words(order: Order, name: SinkName, state: SinkState) -> str:
     """One line for people: where it is, or what went wrong and how to try again."""
     if state.state != "published":
-        return f"{TITLES[name]}: not published ({(state.error or 'ended').splitlines()[0]}); retry with: {retry(order, name)}"
+        reason = (state.error or "ended").splitlines()[0]
+        return f"{TITLES[name]}: not published ({reason}); retry with: {retry(order, name)}"
     done = state.last
-    line = f"{TITLES[name]}: {len(done.runs)} {state.mode + ' ' if state.mode else ''}runs with {done.rows} rows: {done.url}"
+    mode = f"{state.mode} " if state.mode else ""
+    line = f"{TITLES[name]}: {len(done.runs)} {mode}runs with {done.rows} rows: {done.url}"
     if state.mode == "offline":
         line += f" (send them with: {retry(order, name)} --mode online)"
     if done.report_url:
@@ -136,7 +138,9 @@ def _publish(
     folder, key = order.folders[0], entry(order, name)
     before = read_state(folder).sinks.get(key, SinkState(state="running"))
     mode = settings.wandb.mode if name == "wandb" else ""
-    running = before.model_copy(update={"state": "running", "mode": mode, "error": None, "attempts": before.attempts + 1})
+    running = before.model_copy(
+        update={"state": "running", "mode": mode, "error": None, "attempts": before.attempts + 1}
+    )
     write_state(folder, key, running)
     job = Job(
         folders=tuple(str(each.absolute()) for each in order.folders), sink=name, settings=settings,

@@ -59,15 +59,15 @@ def write_specs(folder: Path, space: ws.Workspace, page: wr.Report) -> None:
 
 def spec_of(view: ws.Workspace | wr.Report) -> str:
     """A view as the service stores it."""
-    spec: BaseModel = view._to_model().spec  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    spec: BaseModel = view._to_model().spec  # pyright: ignore[reportPrivateUsage]
     return spec.model_dump_json(by_alias=True, exclude_none=True, indent=1)
 
 
 def _save_workspace(space: ws.Workspace, url: str | None) -> str:
     if url is not None:
         before = ws.Workspace.from_url(url)
-        space._internal_name = before._internal_name  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        space._internal_id = before._internal_id  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        space._internal_name = before._internal_name  # pyright: ignore[reportPrivateUsage]
+        space._internal_id = before._internal_id  # pyright: ignore[reportPrivateUsage]
     space.save()
     return str(space.url)
 

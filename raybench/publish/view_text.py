@@ -1,11 +1,13 @@
 """The words of the views: verdict, findings, ratio and accuracy tables, how to reproduce, in Markdown. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from raybench.publish.comparison import Compared
 from raybench.publish.content import Cell
 from raybench.publish.joined import ACCURACY_COLUMNS, SPEED_COLUMNS
 from raybench.publish.privacy import clean
+from raybench.records import Finding
 from raybench.report.model import ArgRow
 
 SHOWN_FINDINGS = 20
@@ -23,13 +25,18 @@ def summary(compared: Compared) -> str:
                 f"**{row['verdict']}** · {row['eval']} on {row['target']}: {number(row['score'])} "
                 f"[{number(row['ci_lo'])}, {number(row['ci_hi'])}], reference {number(row['baseline'])}"
             )
-    shown = compared.findings[:SHOWN_FINDINGS]
-    lines += [f"{f.severity.upper()} · `{f.code}`{f' ({f.target})' if f.target else ''}: {clean(f.advice)}" for f in shown]
-    if len(compared.findings) > len(shown):
-        lines.append(f"and {len(compared.findings) - len(shown)} more findings: table `tables/findings`")
+    times = Counter(_finding(finding) for finding in compared.findings)
+    lines += [text if count == 1 else f"{text} ({count} times)" for text, count in list(times.items())[:SHOWN_FINDINGS]]
+    if len(times) > SHOWN_FINDINGS:
+        lines.append(f"and {len(times) - SHOWN_FINDINGS} more kinds of findings: table `tables/findings`")
     if not compared.findings:
         lines.append("No findings.")
     return "\n\n".join(lines)
+
+
+def _finding(finding: Finding) -> str:
+    about = f" ({finding.target})" if finding.target else ""
+    return f"{finding.severity.upper()} · `{finding.code}`{about}: {clean(finding.advice)}"
 
 
 def ratios(compared: Compared) -> str:
@@ -63,13 +70,17 @@ def scores(compared: Compared) -> str:
     body = [
         [
             str(row["eval"]), str(row["target"]), str(row["n"]), number(row["score"]),
-            f"[{number(row['ci_lo'])}, {number(row['ci_hi'])}]", number(row["baseline"]), str(row["verdict"] or "-"),
+            _interval(row["ci_lo"], row["ci_hi"]), number(row["baseline"]), str(row["verdict"] or "-"),
             number(row["difference"]),
-            f"[{number(row['difference_lo'])}, {number(row['difference_hi'])}]" if row["difference_lo"] is not None else "-",
+            _interval(row["difference_lo"], row["difference_hi"]),
         ]
         for row in _rows(ACCURACY_COLUMNS, compared.accuracy.rows)
     ]  # fmt: skip
     return f"Difference: to {compared.arms[0].label}, paired by question.\n\n{table(head, body)}"
+
+
+def _interval(low: Cell, high: Cell) -> str:
+    return "-" if low is None else f"[{number(low)}, {number(high)}]"
 
 
 def start_up(compared: Compared) -> str:
@@ -82,7 +93,7 @@ def start_up(compared: Compared) -> str:
     return table(["phase (s)", *starts], body)
 
 
-def differences(compared: Compared, arguments: Iterable[ArgRow]) -> str:
+def differences(arguments: Iterable[ArgRow]) -> str:
     """Resolved engine arguments that differ."""
     rows = [[row.name, "asked for" if row.asked else "engine's choice", *(clean(str(v)) for v in row.values.values())]
             for row in arguments]  # fmt: skip
@@ -93,7 +104,9 @@ def differences(compared: Compared, arguments: Iterable[ArgRow]) -> str:
 
 def reproduce(compared: Compared) -> str:
     """What to run to get it again."""
-    names = [f"- `{name}`, plan `{digest}`" for (name, _), digest in zip(compared.verdicts, compared.digests, strict=True)]
+    names = [
+        f"- `{name}`, plan `{digest}`" for (name, _), digest in zip(compared.verdicts, compared.digests, strict=True)
+    ]
     return (
         "The resolved configuration is `config.json` in this comparison's artifact; the ledger that every number comes "
         f"from is beside it.\n\n{chr(10).join(names)}\n\n"
@@ -114,7 +127,9 @@ def number(value: Cell) -> str:
 def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     rows = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in row) + " |" for row in rows)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in row) + " |" for row in rows
+    )
 
 
 def _rows(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[dict[str, Cell]]:

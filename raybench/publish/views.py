@@ -37,11 +37,11 @@ def workspace(compared: Compared, runs: Sequence[RunContent], entity: str, proje
     return ws.Workspace(
         entity=entity, project=project, name=f"raybench {compared.id.removeprefix('rb-')}",
         sections=[
-            ws.Section(name="Performance", panels=performance(compared), is_open=True, pinned=True, layout_settings=_grid()),
-            ws.Section(name="Accuracy", panels=accuracy(compared), is_open=True, layout_settings=_grid()),
-            ws.Section(name="Start-up", panels=start_up(runs), layout_settings=_grid()),
-            ws.Section(name="Energy", panels=energy(compared, runs), layout_settings=_grid()),
-            ws.Section(name="Compare", panels=comparison(compared), is_open=True, layout_settings=_grid()),
+            _section("Performance", performance(compared), is_open=True),
+            _section("Accuracy", accuracy(compared), is_open=True),
+            _section("Start-up", start_up(runs), is_open=False),
+            _section("Energy", energy(compared, runs), is_open=False),
+            _section("Compare", comparison(compared), is_open=True),
         ],
         settings=ws.WorkspaceSettings(max_runs=MAX_RUNS, smoothing_type="none", x_axis=X_AXIS),
         runset_settings=ws.RunsetSettings(
@@ -66,7 +66,7 @@ def report(
             wr.H1("Performance"), _panels(compared, performance(compared)),
             wr.H1("Accuracy"), wr.MarkdownBlock(view_text.scores(compared)), _panels(compared, accuracy(compared)),
             wr.H1("Start-up"), wr.MarkdownBlock(view_text.start_up(compared)), _panels(compared, start_up(runs)),
-            wr.H1("Configuration"), wr.MarkdownBlock(view_text.differences(compared, arguments)),
+            wr.H1("Configuration"), wr.MarkdownBlock(view_text.differences(arguments)),
             _panels(compared, [wr.RunComparer(diff_only="split", layout=wr.Layout(w=24, h=12))]),
             wr.H1("Figures and tables"), _panels(compared, comparison(compared)[1:]),
             wr.H1("How to reproduce"), wr.MarkdownBlock(view_text.reproduce(compared)),
@@ -174,5 +174,7 @@ def _pinned(compared: Compared, runs: Sequence[RunContent]) -> list[str]:
     return [key for key in wanted if key in keys][:MAX_PINNED]
 
 
-def _grid() -> ws.SectionLayoutSettings:
-    return ws.SectionLayoutSettings(columns=2, rows=2)
+def _section(name: str, panels: Sequence[object], *, is_open: bool) -> ws.Section:
+    grid = ws.SectionLayoutSettings(columns=2, rows=2)
+    pinned = name == "Performance"
+    return ws.Section(name=name, panels=[*panels], is_open=is_open, pinned=pinned, layout_settings=grid)  # pyright: ignore[reportArgumentType]

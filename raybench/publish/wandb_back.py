@@ -20,6 +20,11 @@ POLL_S = 1.0
 API_TIMEOUT_S = 10
 
 
+def artifact_name(run_id: str) -> str:
+    """Name of a run's artifact."""
+    return f"{run_id}-raw"
+
+
 def check_logs(publication: Publication, folders: Mapping[str, Sequence[Path]]) -> None:
     """Hold the new offline folders against what was to be written. Raises PublishError."""
     for run in publication.runs:
@@ -33,7 +38,9 @@ def check_logs(publication: Publication, folders: Mapping[str, Sequence[Path]]) 
         if log.exit_code is None:
             raise PublishError(f"W&B's log {found[0].name} has no end.")
         steps = [int(str(row["_step"])) for row in log.history if X_AXIS in row]
-        tables = [name for name in (table.name for table in run.tables) if name not in log.summary]
+        tables = [table.name for table in run.tables if f"{table.name}/_type" not in log.summary]
+        if run.attachments and artifact_name(run.id) not in log.artifacts:
+            raise PublishError(f"W&B's log {found[0].name} holds no artifact.")
         _hold(run, log.summary.get(RECORDS), steps, tables)
 
 
@@ -78,8 +85,8 @@ def _hold(run: RunContent, records: object, steps: Sequence[int], missing_tables
         lost, others = sorted(set(wanted) - set(steps)), sorted(set(steps) - set(wanted))
         doubled = len(steps) - len(set(steps))
         raise PublishError(
-            f"W&B holds other rows of run {run.id} than the ledger: {len(lost)} missing, {len(others)} foreign, {doubled} "
-            "doubled. Should that not pass, publish it anew under other ids: --attempt LABEL."
+            f"W&B holds other rows of run {run.id} than the ledger: {len(lost)} missing, {len(others)} foreign, "
+            f"{doubled} doubled. Should that not pass, publish it anew under other ids: --attempt LABEL."
         )
     if absent := list(missing_tables):
         raise PublishError(f"W&B holds no table {', '.join(absent)} of run {run.id}: not everything arrived.")

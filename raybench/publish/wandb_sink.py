@@ -16,7 +16,7 @@ from raybench.config.publish import PublishConfig, WandbConfig
 from raybench.publish.content import Publication, RunContent
 from raybench.publish.names import X_AXIS
 from raybench.publish.state import WANDB_FOLDER, Published
-from raybench.publish.wandb_back import check_logs, check_service
+from raybench.publish.wandb_back import artifact_name, check_logs, check_service
 
 INIT_TIMEOUT_S = 15
 FINISH_TIMEOUT_S = 60
@@ -46,7 +46,10 @@ class WandbSink:
             # Only then are the files whole, and is nothing left that could still upload.
             wandb.teardown()
         if self._settings.mode == "offline":
-            fresh = {run.id: [p for p in self._offline_folders(run.id) if p not in earlier[run.id]] for run in publication.runs}
+            fresh = {
+                run.id: [p for p in self._offline_folders(run.id) if p not in earlier[run.id]]
+                for run in publication.runs
+            }
             check_logs(publication, fresh)
             # Synced beside the new one, an earlier folder of the same id would double every row.
             for folders in earlier.values():
@@ -97,7 +100,7 @@ class WandbSink:
             live.log(made, step=run.last_step)
         live.summary.update(run.summary)
         if run.attachments:
-            artifact = wandb.Artifact(f"{run.id}-raw", ARTIFACT_TYPE)
+            artifact = wandb.Artifact(artifact_name(run.id), ARTIFACT_TYPE)
             for each in run.attachments:
                 with artifact.new_file(each.name, mode="wb") as file:
                     file.write(each.data)
