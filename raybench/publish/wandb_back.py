@@ -70,7 +70,7 @@ def _check_run(api: wandb.Api, run: RunContent, where: str) -> None:
     if there.state != "finished":
         raise PublishError(f"W&B shows run {run.id} as {there.state}, not as finished: not everything arrived.")
     summary = there.summary
-    steps = [int(row["_step"]) for row in there.scan_history(keys=["_step", X_AXIS]) if row.get(X_AXIS) is not None]
+    steps = [int(row["_step"]) for row in there.scan_history() if row.get(X_AXIS) is not None]
     tables = [table.name for table in run.tables if table.name not in summary]
     _hold(run, summary.get(RECORDS), steps, tables)
 

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 from ledger_builder import config, whole_ledger
-from wandb_log import WandbLog, bodies, read_log
 
 from raybench import process
 from raybench.errors import PublishError
-from raybench.publish.__main__ import main
-from raybench.publish.names import runs
-from raybench.publish.state import PublishState, read_state
-from raybench.report.model import Report
-from raybench.report.write import write_report
+from raybench.publish.content import RunContent
+from raybench.publish.source import read_source
+from raybench.publish.state import SinkState, read_state
+from raybench.publish.targets import target_runs
+from raybench.publish.wandb_log import WandbLog, bodies, read_log
 
 
 class Listener:
@@ -66,16 +65,21 @@ def fenced(service: Listener, monkeypatch: pytest.MonkeyPatch) -> Listener:
     return service
 
 
-def _folder(path: Path, **wandb: str) -> tuple[Path, Report]:
-    folder = whole_ledger(config(publish={"wandb": dict(wandb)})).write(path / "run")
-    return folder, write_report(folder)
+def _folder(path: Path, **wandb: str) -> tuple[Path, tuple[RunContent, ...]]:
+    settings = config(publish={"sinks": ["wandb"], "wandb": dict(wandb)})
+    folder = whole_ledger(settings).write(path / "run")
+    return folder, target_runs(read_source(folder), "hashed")
+
+
+def _state(folder: Path) -> SinkState:
+    return read_state(folder).sinks["wandb"]
 
 
 def publish(folder: Path, *words: str, timeout_s: float = 120) -> tuple[int, str]:
-    """As the driver does it: a child with the W&B variables of this process; (exit code, output)."""
+    """`raybench publish` with the W&B variables of this process; (exit code, output)."""
     variables = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
     env = process.child_environment({"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | variables)
-    return process.run([sys.executable, "-m", "raybench.publish", str(folder), *words], env=env, timeout_s=timeout_s)
+    return process.run([sys.executable, "-m", "raybench", "publish", str(folder), *words], env=env, timeout_s=timeout_s)
 
 
 def _logs(folder: Path) -> list[WandbLog]:
@@ -84,21 +88,25 @@ def _logs(folder: Path) -> list[WandbLog]:
 
 def test_offline_run_per_target(tmp_path: Path, fenced: Listener) -> None:
     before = fenced.num_connections
-    folder, report = _folder(tmp_path, project="proj")
+    folder, wanted = _folder(tmp_path, project="proj")
     code, output = publish(folder)
     assert code == 0, output
-    assert "2 offline runs with 6 rows" in output
-    state = read_state(folder)
-    wanted = runs(report)
-    assert state == PublishState(state="published", mode="offline", runs=tuple(r.id for r in wanted), rows=6)
+    assert "3 offline runs with 6 rows" in output
+    state = _state(folder)
+    assert (state.state, state.mode, state.error, state.attempts) == ("published", "offline", None, 1)
+    assert (state.last.runs[:2], state.last.rows) == (tuple(run.id for run in wanted), 6)
     logs = {log.id: log for log in _logs(folder)}
-    assert list(logs.keys() - {run.id for run in wanted}) == []
+    (other,) = logs.keys() - {run.id for run in wanted}
+    assert logs[other].job_type == "compare"
+    assert logs[other].artifacts[-1] == f"{other}-raw"
     for run in wanted:
         log = logs[run.id]
         assert (log.project, log.name, log.group, log.job_type) == ("proj", run.name, run.group, "bench")
         assert sorted(log.tags) == sorted(run.tags)
-        assert [{k: v for k, v in row.items() if k != "_step"} for row in log.history] == list(run.history)
-        assert [row["_step"] for row in log.history] == [0, 1, 2]
+        rows = [row for row in log.history if "perf/batch_size" in row]
+        assert [{k: v for k, v in row.items() if k != "_step"} for row in rows] == [row.values for row in run.history]
+        assert [row["_step"] for row in rows] == [row.step for row in run.history]
+        assert {f"{table.name}/_type" for table in run.tables} <= log.summary.keys()
         assert log.summary.items() >= run.summary.items()
         assert log.config.items() >= run.config.items()
         assert log.step_metrics["perf/*"] == "perf/batch_size"
@@ -120,8 +128,9 @@ def test_publishing_again_leaves_one_folder_for_each_run(tmp_path: Path, fenced:
     folder, _ = _folder(tmp_path)
     assert publish(folder) == publish(folder)
     logs = _logs(folder)
-    assert len(logs) == 2
-    assert [len(log.history) for log in logs] == [3, 3]
+    assert len(logs) == 3
+    assert sorted(len(log.history) for log in logs) == [1, 4, 4]
+    assert _state(folder).attempts == 2
 
 
 def test_everything_lies_inside_the_run_folder(
@@ -135,67 +144,56 @@ def test_everything_lies_inside_the_run_folder(
     assert list(home.rglob("*")) == []
 
 
-def test_disabled_publishes_nothing_unless_it_is_asked_for(tmp_path: Path) -> None:
+def test_disabled_publishes_nothing_unless_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     folder, _ = _folder(tmp_path, mode="disabled")
-    assert main([str(folder)]) == PublishError.exit_code
-    assert "--mode offline" in _error(folder)
+    code, output = publish(folder)
+    assert code == PublishError.exit_code
+    assert "--mode offline" in output
     assert not (folder / "wandb").exists()
 
 
-def test_no_report_is_a_failure_in_words(tmp_path: Path) -> None:
-    folder = whole_ledger().write(tmp_path)
-    assert main([str(folder)]) == PublishError.exit_code
-    assert "report.json" in _error(folder)
-
-
-def _error(folder: Path) -> str:
-    state = read_state(folder)
-    assert state is not None and state.state == "failed" and state.error
-    return state.error
+def test_the_environment_comes_before_the_configuration(
+    tmp_path: Path, fenced: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    folder, _ = _folder(tmp_path, mode="offline")
+    assert publish(folder)[0] == PublishError.exit_code
+    assert not (folder / "wandb").exists()
 
 
 def test_a_wrong_project_is_a_failure_in_words(tmp_path: Path) -> None:
     folder, _ = _folder(tmp_path)
-    assert main([str(folder), "--project", "a/b"]) == PublishError.exit_code
-    assert "project" in _error(folder)
+    code, output = publish(folder, "--project", "a/b")
+    assert code == PublishError.exit_code
+    assert "project" in output
     assert not (folder / "wandb").exists()
 
 
-@pytest.mark.slow
-def test_online_without_a_service_fails_and_says_so(
-    tmp_path: Path, fenced: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    folder, _ = _folder(tmp_path, mode="online")
+def test_a_publisher_that_runs_too_long_is_ended(tmp_path: Path, fenced: Listener) -> None:
+    builder = whole_ledger(config(publish={"sinks": ["wandb"], "limit_s": 0.2}))
+    folder = builder.write(tmp_path / "run")
     code, output = publish(folder)
     assert code == PublishError.exit_code
-    assert output.strip().splitlines()[-1].startswith("W&B: ")
-    state = read_state(folder)
-    assert state is not None
-    assert (state.state, state.mode) == ("failed", "online")
-
-
-def test_a_publisher_that_was_ended_leaves_its_state(tmp_path: Path, fenced: Listener) -> None:
-    folder, _ = _folder(tmp_path)
-    assert publish(folder, timeout_s=0.2)[0] == 124
-    state = read_state(folder)
-    assert state is None or state.state == "running"
+    assert "retry with: raybench publish" in output
+    assert _state(folder).error == "not done within 0.2 s, and ended"
 
 
 def test_other_variables_of_w_and_b_steer_nothing(
     tmp_path: Path, fenced: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("WANDB_RUN_GROUP", "elsewhere")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
-    folder, report = _folder(tmp_path)
+    folder, wanted = _folder(tmp_path)
     assert publish(folder)[0] == 0
-    assert {log.group for log in _logs(folder)} == {runs(report)[0].group}
+    assert {log.group for log in _logs(folder)} == {wanted[0].group}
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_folder_that_cannot_be_published_does_not_raise(tmp_path: Path) -> None:
-    assert main([str(tmp_path / "missing")]) == PublishError.exit_code
+def test_a_folder_that_is_none_is_said_so(tmp_path: Path) -> None:
+    code, output = publish(tmp_path / "missing")
+    assert code == PublishError.exit_code
+    assert "is no folder" in output
     assert not (tmp_path / "missing").exists()
 
 
