@@ -1,6 +1,7 @@
-"""The real client against a service on loopback: nothing is lost, nothing is doubled, and no lie of the client is believed."""
+"""The real client against a service on loopback: nothing lost, nothing doubled, no lie of the client believed."""
 
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,9 @@ from raybench import process
 from raybench.errors import PublishError
 from raybench.publish.source import read_source
 from raybench.publish.state import SinkState, read_state
+from raybench.publish.tables import sharing
 from raybench.publish.targets import target_runs
+from raybench.records import EngineFacts, Failure, PerfUnit
 
 KEY = "5ec2e7" * 7
 
@@ -79,17 +82,62 @@ def test_once_and_twice(tmp_path: Path, service: WandbService) -> None:
 
 @pytest.mark.slow
 def test_a_partial_run_and_then_the_whole_one(tmp_path: Path, service: WandbService) -> None:
-    folder = run_folder(tmp_path)
-    ledger = folder / "ledger.jsonl"
-    whole = ledger.read_bytes()
-    lines = whole.splitlines(keepends=True)
-    ledger.write_bytes(b"".join(lines[: len(lines) // 3]))
+    late = ("alpha-static-b1-r1-l0", "alpha-static-b16-r0-l0", "alpha-static-b16-r1-l0")
+    builder = whole_ledger(config(publish={"sinks": ["wandb"]}), skip=lambda key: key in late)
+    folder = builder.write(tmp_path / "run")
     assert publish(folder, service)[0] == 0
     assert_whole(folder, service)
-    ledger.write_bytes(whole)
+    builder.session(1)
+    for unit in builder.plan.units:
+        if isinstance(unit, PerfUnit) and unit.key in late:
+            builder.perf_done(unit, "n0.0")
+    builder.end()
+    builder.write(folder)
     code, output = publish(folder, service)
-    # The same session, cut and whole: points that were sent in part stay, and whole ones follow.
-    assert code in (0, PublishError.exit_code), output
+    assert code == 0, output
+    assert_whole(folder, service)
+    sizes = [
+        row["perf/batch_size"] for row in service.named(state(folder).last.runs[0]).history if "perf/attempt" in row
+    ]
+    assert sizes == [1, 4, 1, 16]
+
+
+@pytest.mark.slow
+def test_nothing_of_the_machine_is_sent(tmp_path: Path, service: WandbService) -> None:
+    """Secrets planted wherever a run may hold them."""
+    secret = "planted-secret"
+
+    def plant(facts: EngineFacts) -> EngineFacts:
+        paths = {"tokenizer_path": f"/home/{secret}/tok/final", "dtype": "bfloat16"}
+        return facts.model_copy(
+            update={
+                "url": f"http://{secret}:30000",
+                "hosts": (secret,),
+                "argv": ("--x", secret),
+                "resolved_args": paths,
+            }
+        )
+
+    settings = config(
+        model={"path": f"/data/{secret}/models/a-model"},
+        engine={"args": {"chat-template": f"/home/{secret}/t.jinja"}, "env": {"SOME_TOKEN": secret, "PLAIN": secret}},
+        publish={"sinks": ["wandb"], "share_samples": "full"},
+    )
+    builder = whole_ledger(settings, engine=plant)
+    builder.failed("alpha-static-b1-r0-l0", Failure(cause="engine_died", message=f"at /srv/{secret}/x.log: {secret}"))
+    folder = builder.write(tmp_path / "run")
+    code, output = publish(folder, service, HOME=f"/home/{secret}-user", SOME_API_KEY=f"{secret}-value")
+    assert code == 0, output
+    for word in (secret, str(tmp_path), socket.gethostname(), KEY):
+        assert not [body[:200] for body in service.received if word.encode() in body], word
+    # The names that may be sent are: the check looks at the right bodies.
+    assert [body for body in service.received if b"a-model" in body]
+
+
+def test_the_questions_of_gpqa_are_never_shared() -> None:
+    assert sharing("gpqa_diamond", "full") == "hashed"
+    assert sharing("gpqa_diamond", "none") == "none"
+    assert sharing("sums", "full") == "full"
 
 
 @pytest.mark.slow

@@ -118,13 +118,17 @@ def create_artifact(store: Store, asked: Json) -> Json:
         same = known["digest"] == wanted["digest"] and known["collection"] == wanted["artifactCollectionName"]
         if same and known["state"] == "COMMITTED" and wanted.get("enableDigestDeduplication"):
             latest = {"latestArtifact": {"id": known["id"]}}
-            return {"createArtifact": {"artifact": {"id": known["id"], "state": "COMMITTED", "artifactSequence": latest}}}
+            return {
+                "createArtifact": {"artifact": {"id": known["id"], "state": "COMMITTED", "artifactSequence": latest}}
+            }
     made = node_id("Artifact", next(store.numbers))
     store.artifacts[made] = {
         "id": made, "state": "PENDING", "digest": wanted["digest"], "collection": wanted["artifactCollectionName"],
         "type": wanted["artifactTypeName"], "run": wanted.get("runName"), "metadata": wanted.get("metadata"),
     }  # fmt: skip
-    return {"createArtifact": {"artifact": {"id": made, "state": "PENDING", "artifactSequence": {"latestArtifact": None}}}}
+    return {
+        "createArtifact": {"artifact": {"id": made, "state": "PENDING", "artifactSequence": {"latestArtifact": None}}}
+    }
 
 
 def create_manifest(store: Store, asked: Json) -> Json:

@@ -119,7 +119,11 @@ class Store:
         with self.lock:
             run = self.runs.setdefault(place, StoredRun(*place))
             for name, chunk in (body.get("files") or {}).items():
-                lines = [json.loads(line) for line in chunk.get("content", [])] if name.endswith((".jsonl", ".json")) else []
+                lines = (
+                    [json.loads(line) for line in chunk.get("content", [])]
+                    if name.endswith((".jsonl", ".json"))
+                    else []
+                )
                 if name == "wandb-history.jsonl":
                     run.lines |= dict(enumerate(lines, chunk.get("offset", 0)))
                 elif name == "wandb-summary.json" and lines:
