@@ -7,6 +7,7 @@ gone, and may only be believed after its own process is over. Whoever starts thi
 import datetime
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from raybench.engine.redaction import redact, secrets_of
@@ -49,6 +50,15 @@ def carry_out(job: Job) -> Published:
     first = Path(job.folders[0])
     if job.sink == "wandb":
         isolate(first, job.settings.wandb.base_url)
+        if job.settings.wandb.mode == "online":
+            with tempfile.TemporaryDirectory(prefix="raybench-") as staging:
+                # The manifest that W&B uploads names the folder in which it staged a file (`local_path`): not ours.
+                os.environ["WANDB_DATA_DIR"] = staging
+                return _publish(job, sources, first)
+    return _publish(job, sources, first)
+
+
+def _publish(job: Job, sources: list[Source], first: Path) -> Published:
     sink = sink_named(job.sink, job.settings, first)
     compared = _compared(job, sources)
     publication = _publication(job, sources, compared)

@@ -59,7 +59,7 @@ def _data(rows: list[dict[str, Cell]]) -> alt.Data:
     return alt.Data(values=rows)
 
 
-def _throughput(points: list[dict[str, Cell]], arms: Sequence[Arm]) -> alt.LayerChart:
+def _throughput(points: list[dict[str, Cell]], arms: Sequence[Arm]) -> alt.LayerChart | alt.FacetChart:
     base = alt.Chart(_data(points)).encode(
         x=alt.X("batch_size:Q", scale=alt.Scale(type="log", base=2), title="batch size"),
         color=_color(arms),
@@ -83,7 +83,7 @@ def _interactivity(points: list[dict[str, Cell]], arms: Sequence[Arm]) -> alt.Ch
     ).properties(width=WIDTH, height=HEIGHT, title="Throughput against interactivity")
 
 
-def _accuracy(scores: list[dict[str, Cell]], arms: Sequence[Arm]) -> alt.LayerChart:
+def _accuracy(scores: list[dict[str, Cell]], arms: Sequence[Arm]) -> alt.LayerChart | alt.FacetChart:
     side = alt.XOffset("target:N", sort=[arm.label for arm in arms])
     share = alt.Scale(domain=[0, 1])
     base = alt.Chart(_data(scores)).encode(x=alt.X("eval:N", title=None, axis=alt.Axis(labelAngle=0)), xOffset=side)
@@ -93,6 +93,6 @@ def _accuracy(scores: list[dict[str, Cell]], arms: Sequence[Arm]) -> alt.LayerCh
     return (bars + ranges + marks).properties(width=WIDTH, height=HEIGHT, title="Accuracy (tick: reference)")
 
 
-def _svg(name: str, chart: alt.Chart | alt.LayerChart) -> Attachment:
+def _svg(name: str, chart: alt.Chart | alt.LayerChart | alt.FacetChart) -> Attachment:
     drawn = vl_convert.vegalite_to_svg(chart.to_dict())
     return Attachment(name, drawn.encode())

@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false
 """The MLflow sink, to a tracking server or database of yours.
 
 A run is found again by its tag. Metrics carry a time that is computed from the step, so that a second publication

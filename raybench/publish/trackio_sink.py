@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false, reportPrivateImportUsage=false, reportArgumentType=false
 """The trackio sink: a local database and dashboard, no account and no network.
 
 trackio has no step metric and no summary: the flat summary is logged as a last row, and the batch size is a column.

@@ -1,3 +1,4 @@
+# pyright: reportPrivateImportUsage=false
 """Writes the views' specifications to the run folder, and makes or updates them in W&B by their stored address.
 
 `_to_model` and the ids that `from_url` fills are private to wandb-workspaces: they are touched in this module only, and

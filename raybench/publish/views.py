@@ -1,3 +1,4 @@
+# pyright: reportPrivateImportUsage=false
 """The workspace and the report as code. Serialised without a network; saved by `raybench.publish.view_store`.
 
 Every line plot names its x: the UI has ignored the default that `define_metric` sets (wandb#11533). Runs are chosen by

@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=false
 """Reads the transaction log of an offline W&B run: what would be sent.
 
 A `.wandb` file is a header of 7 bytes (`:W&B` and three more), then blocks of 32 KiB that hold chunks: CRC-32 of type

@@ -152,7 +152,7 @@ def test_the_questions_of_gpqa_are_never_shared() -> None:
     ids=["401-at-init", "refused-at-init", "404-stream", "401-midway"],
 )
 def test_a_fault_is_told_and_the_next_try_is_whole(tmp_path: Path, service: WandbService, fault: Fault) -> None:
-    folder = run_folder(tmp_path, limit_s=25)
+    folder = run_folder(tmp_path, limit_s=90)
     service.faults = [fault]
     code, output = publish(folder, service)
     assert code == PublishError.exit_code

@@ -13,13 +13,15 @@ def project_of(name: Json, entity: Json) -> Json:
     return {
         "__typename": "Project", "id": node_id("Project", name), "name": name, "entityName": entity or ENTITY,
         "entity": {"id": node_id("Entity", entity), "name": entity or ENTITY}, "createdAt": WHEN, "isBenchmark": False,
-        "internalId": node_id("ProjectInternalId", name), "user": None, "description": None, "access": None, "views": None,
+        "internalId": node_id("ProjectInternalId", name), "user": None, "description": None, "access": None,
+        "views": None,
     }  # fmt: skip
 
 
 def viewer(store: Store, asked: Json) -> Json:
-    who = {"id": node_id("User", 1), "entity": ENTITY, "username": ENTITY, "name": ENTITY, "admin": False, "flags": "{}",
-           "email": "nobody@example.invalid", "teams": {"edges": []}, "apiKeys": {"edges": []}, "deletedAt": None}  # fmt: skip
+    who = {"id": node_id("User", 1), "entity": ENTITY, "username": ENTITY, "name": ENTITY, "admin": False,
+           "flags": "{}", "email": "nobody@example.invalid", "teams": {"edges": []}, "apiKeys": {"edges": []},
+           "deletedAt": None}  # fmt: skip
     return {"viewer": who}
 
 
