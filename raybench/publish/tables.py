@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from raybench.config.publish import ShareSamples
-from raybench.evals import eval_named
+from raybench.evals import EVALS
 from raybench.evals.base import HubSource
 from raybench.ledger.view import RunView
 from raybench.publish.content import Cell, Table
@@ -33,8 +33,8 @@ def tables(view: RunView, report: Report, target: TargetRow, share: ShareSamples
 
 def sharing(eval_name: str, share: ShareSamples) -> ShareSamples:
     """How much of this eval's samples may be shown: of a gated data set, and of GPQA from any source, no content."""
-    source = eval_named(eval_name).default_rows
-    gated = isinstance(source, HubSource) and source.gated
+    known = EVALS.get(eval_name.replace("-", "_"))  # None for a custom eval, whose rows are its owner's
+    gated = known is not None and isinstance(known.default_rows, HubSource) and known.default_rows.gated
     return "hashed" if share == "full" and (gated or "gpqa" in eval_name.lower()) else share
 
 

@@ -138,6 +138,7 @@ def test_the_questions_of_gpqa_are_never_shared() -> None:
     assert sharing("gpqa_diamond", "full") == "hashed"
     assert sharing("gpqa_diamond", "none") == "none"
     assert sharing("sums", "full") == "full"
+    assert sharing("a-custom-eval", "full") == "full"
 
 
 @pytest.mark.slow
