@@ -53,7 +53,7 @@ class CliRun:
         assert happened(), f"the run ended with {self._child.returncode}:\n{self.output()}"
 
     def until_done(self, num_units: int) -> None:
-        self.until(lambda: len(of_kind(self.records(), "unit_done")) >= num_units)
+        self.until(lambda: len(results(self.records())) >= num_units)
 
     def send(self, number: signal.Signals) -> None:
         """To the driver alone, as `kill` does."""
@@ -108,6 +108,16 @@ def of_kind(found: Records, *kinds: str) -> Records:
     return [record for record in found if record["kind"] in kinds]
 
 
+def results(found: Records) -> Records:
+    """Records of perf and eval units that are done; checks bring no results."""
+    return [record for record in of_kind(found, "unit_done") if record["body"]["kind"] != "check"]
+
+
+def checks(found: Records) -> Records:
+    """Records of preflight checks that are done."""
+    return [record for record in of_kind(found, "unit_done") if record["body"]["kind"] == "check"]
+
+
 def survivors(run_id: str) -> list[str]:
     """Processes that carry the run's mark."""
     return [f"{left.pid} {left.name} {command_line(left.pid)}" for left in left_overs(run_id)]
@@ -133,14 +143,17 @@ def assert_each_attempt_ended_once(found: Records) -> None:
 
 
 def num_prompts(found: Records) -> int:
-    """Prompts behind the results of these records: every pass of every unit that is done, and every sample."""
+    """Prompts behind the results of these records: every pass of every unit that is done, every sample, every
+    check.
+    """
     passes = sum(
         part["num_requests"]
         for record in of_kind(found, "unit_done")
         if record["body"]["kind"] == "perf"
         for part in (record["body"]["measured"], *record["body"]["warm_up"])
     )
-    return passes + len(of_kind(found, "sample"))
+    asked = sum(record["body"]["num_requests"] for record in checks(found))
+    return passes + asked + len(of_kind(found, "sample"))
 
 
 def wait_for(happened: Callable[[], bool], otherwise: Callable[[], str] = str) -> None:

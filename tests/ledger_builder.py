@@ -6,6 +6,7 @@ Times are round numbers from a small model, so that every figure can be computed
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from pydantic import JsonValue
 
@@ -13,6 +14,9 @@ from raybench.config.schema import RunConfig, engine_of
 from raybench.ledger.bodies import Decision, PlanBody, RunBody
 from raybench.ledger.view import RunView, fold
 from raybench.records import (
+    Check,
+    CheckMeasurement,
+    CheckUnit,
     EngineFacts,
     EvalMeasurement,
     EvalUnit,
@@ -32,6 +36,7 @@ from raybench.records import (
     SampleRecord,
     SampleSpec,
     StartUpPhase,
+    TeacherForced,
     prompt_hash,
 )
 
@@ -44,6 +49,7 @@ REPEAT_FACTOR = (1.0, 1.01, 0.99)
 
 PerfChange = Callable[[PerfUnit, PerfMeasurement], PerfMeasurement]
 SampleChange = Callable[[SampleRecord], SampleRecord]
+CheckChange = Callable[[CheckMeasurement], CheckMeasurement]
 EngineChange = Callable[[EngineFacts], EngineFacts]
 
 
@@ -154,6 +160,28 @@ def measurement(unit: PerfUnit, *, simulated: bool = False) -> PerfMeasurement:
     )  # fmt: skip
 
 
+def check_units(target: str, place: int = 0) -> list[CheckUnit]:
+    """All checks of one node; they stand in no plan unless a test puts them there."""
+    return [
+        CheckUnit(key=f"{target}-{name}-{place}", target=target, check=name, place=place, timeout_s=60)
+        for name in get_args(Check)
+    ]
+
+
+def check_measurement(unit: CheckUnit) -> CheckMeasurement:
+    """A check that found nothing; the same on every node."""
+    numbers: dict[Check, dict[str, object]] = {
+        "prompt": {"prompt_tokens": (21, 34)},
+        "agreement": {"replies": (("two", "and", "two"), ("four",)), "prompt_tokens": (21, 34)},
+        "numerics": {"texts": (TeacherForced(tokens_sha256="5ha", logprobs=(-1.0, -2.0, -0.5), top_ids=(3, 4, 5)),)},
+    }
+    content = {
+        "check": unit.check, "target": unit.target, "place": unit.place, "result": "ok",
+        "words": f"{unit.check} is sound", "duration_s": 0.5, "num_requests": 2,
+    }  # fmt: skip
+    return CheckMeasurement.model_validate(content | numbers.get(unit.check, {}))
+
+
 def sample_record(unit: EvalUnit, spec: SampleSpec) -> SampleRecord:
     """Nine of ten right on alpha, 19 of 20 on beta."""
     number = int(spec.question[1:])
@@ -233,6 +261,13 @@ class LedgerBuilder:
         result = measurement(unit, simulated=engine_of(self.settings, target).kind == "simulated")
         result = change(unit, result) if change else result
         self.add("unit_done", result, key=unit.key, attempt=attempt, node=start.split(".", maxsplit=1)[0], launch=start)
+
+    def checked(self, unit: CheckUnit, start: str, change: CheckChange | None = None, attempt: int = 1) -> None:
+        """A preflight check that came back, by default a good one."""
+        found = check_measurement(unit)
+        found = change(found) if change else found
+        node = start.split(".", maxsplit=1)[0]
+        self.add("unit_done", found, key=unit.key, attempt=attempt, node=node, launch=start)
 
     def eval_done(self, unit: EvalUnit, start: str, change: SampleChange | None = None) -> None:
         """A block of samples that came back."""

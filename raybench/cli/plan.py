@@ -11,7 +11,7 @@ from raybench.cli.options import Config, Sets
 if TYPE_CHECKING:
     from raybench.config.schema import RunConfig
     from raybench.plan.demands import Demand
-    from raybench.records import EvalUnit, PerfUnit, Plan
+    from raybench.records import CheckUnit, EvalUnit, PerfUnit, Plan
 
 
 def plan(
@@ -56,12 +56,15 @@ def plan(
     _print(settings, whole, wanted, plan_digest(whole))
 
 
-def _row(unit: "PerfUnit | EvalUnit") -> dict[str, str | int]:
-    from raybench.records import PerfUnit
+def _row(unit: "PerfUnit | EvalUnit | CheckUnit") -> dict[str, str | int]:
+    from raybench.records import CheckUnit, PerfUnit
 
     if isinstance(unit, PerfUnit):
         what = f"{unit.load.batch_size} x {unit.load.input_tokens} in, {unit.load.output_tokens} out"
         place: dict[str, str | int] = {"name": unit.sweep, "repeat": unit.repeat, "launch": unit.launch}
+    elif isinstance(unit, CheckUnit):
+        what = f"{len(unit.samples)} questions" if unit.samples else ""
+        place = {"name": unit.check, "place": unit.place}
     else:
         what = f"{len(unit.samples)} samples"
         place = {"name": unit.eval, "block": unit.block}
@@ -72,7 +75,7 @@ def _print(settings: "RunConfig", whole: "Plan", wanted: Sequence["Demand"], dig
     from rich.console import Console
     from rich.table import Table
 
-    from raybench.records import EvalUnit, PerfUnit
+    from raybench.records import CheckUnit, EvalUnit, PerfUnit
 
     console = Console(highlight=False)
     console.print(f"{settings.name}: model {settings.model.path}, plan {digest}")
@@ -100,6 +103,8 @@ def _print(settings: "RunConfig", whole: "Plan", wanted: Sequence["Demand"], dig
         row = _row(unit)
         if isinstance(unit, PerfUnit):
             place = f"launch {unit.launch + 1}, repeat {unit.repeat + 1}"
+        elif isinstance(unit, CheckUnit):
+            place = f"node {unit.place + 1}"
         else:
             place = f"block {unit.block + 1}"
         units.add_row(unit.key, unit.target, f"{unit.kind} {row['name']}", place, str(row["what"]))

@@ -1,4 +1,4 @@
-"""Ask samples through the chat route, with the SDK that users speak.
+"""Ask samples through the chat route (or as bare text), with the SDK that users speak.
 
 Content is never retried: an empty, wrong or cut reply is the measurement. Faults of transport are retried, counted and
 bounded; a request that the server refuses for good (4xx) ends at once. Every sample ends as a record.
@@ -16,10 +16,12 @@ from typing import Literal, cast
 from urllib.parse import urlsplit
 
 import openai
+from openai.types import Completion, CompletionChoice
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+from openai.types.chat.chat_completion import Choice
 
 from raybench.client.job import ChatJob, SampleLine
-from raybench.records import Message, SampleRecord, SampleSpec, prompt_hash
+from raybench.records import Message, SampleRecord, SampleSpec, bare_text, prompt_hash
 
 Emit = Callable[[SampleLine], None]
 Status = Literal["ok", "http_error", "timeout", "cut"]
@@ -44,6 +46,8 @@ class _Try:
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    matched_stop: int | str | None = None
+    reasoning_chars: int | None = None
     error: str | None = None
     retry: bool = False
 
@@ -83,16 +87,40 @@ async def _sample(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec, fi
         prompt_tokens=attempt.prompt_tokens, output_tokens=attempt.output_tokens, cached_tokens=attempt.cached_tokens,
         prompt_sha256=prompt_hash(spec.messages), gold=spec.gold, letter_order=spec.letter_order, seed=spec.seed,
         sent_unix_s=sent_unix_s, duration_s=duration_s, num_transport_retries=num_retries,
+        matched_stop=attempt.matched_stop, reasoning_chars=attempt.reasoning_chars,
         error=_redacted(attempt.error, job.api_key, spec.messages),
     )  # fmt: skip
 
 
-async def _send(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -> ChatCompletion:
+async def _send(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -> ChatCompletion | Completion:
+    if job.route == "completions":
+        return await _send_text(client, job, spec)
     sampling = job.sampling
     turns = [{"role": turn.role, "content": turn.content} for turn in spec.messages]
     return await client.chat.completions.create(
         model=job.model,
         messages=cast(list[ChatCompletionMessageParam], turns),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        max_tokens=sampling.max_tokens,
+        seed=spec.seed,
+        stream=False,
+        extra_headers={EVAL_HEADER: job.eval},
+        extra_body={
+            "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
+            "repetition_penalty": sampling.repetition_penalty,
+        },
+    )
+
+
+async def _send_text(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -> Completion:
+    sampling = job.sampling
+    return await client.completions.create(
+        model=job.model,
+        prompt=bare_text(spec.messages),
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         presence_penalty=sampling.presence_penalty,
@@ -128,21 +156,24 @@ async def _attempt(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -
         return _Try("http_error", error=f"unreadable answer: {error}")
 
 
-def _read(completion: ChatCompletion) -> _Try:
+def _read(completion: ChatCompletion | Completion) -> _Try:
     """The SDK checks no types: a field may be missing, or the whole answer a text."""
     choices = getattr(completion, "choices", None)
     if not choices:
         return _Try("http_error", error=f"an answer without choices: {str(completion)[:200]!r}")
+    choice = choices[0]
     usage = completion.usage
     details = None if usage is None else usage.prompt_tokens_details
     return _Try(
         # An aborted request (SGLang's own word) is a fault of the engine, whatever text came with it.
-        "http_error" if choices[0].finish_reason == "abort" else "ok",
-        reply=_storable(choices[0].message.content),
-        finish_reason=choices[0].finish_reason,
+        "http_error" if choice.finish_reason == "abort" else "ok",
+        reply=_storable(choice.text if isinstance(choice, CompletionChoice) else choice.message.content),
+        finish_reason=choice.finish_reason,
         prompt_tokens=None if usage is None else usage.prompt_tokens,
         output_tokens=None if usage is None else usage.completion_tokens,
         cached_tokens=None if details is None else details.cached_tokens,
+        matched_stop=_matched_stop(choices[0]),
+        reasoning_chars=_reasoning_chars(choices[0]),
     )
 
 
@@ -150,6 +181,20 @@ def _storable(text: str | None) -> str | None:
     """The text with U+FFFD for halves of a character (`"\\ud800"` is valid JSON): no record could hold them, and one
     such reply would end the whole block."""
     return None if text is None else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _matched_stop(choice: Choice) -> int | str | None:
+    """SGLang's own field; other servers have none."""
+    found = (choice.model_extra or {}).get("matched_stop")
+    if isinstance(found, str):
+        return _storable(found)
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def _reasoning_chars(choice: Choice) -> int | None:
+    """Length of what a reasoning parser took out of the reply."""
+    found = (choice.message.model_extra or {}).get("reasoning_content")
+    return len(found) if isinstance(found, str) and found else None
 
 
 def _no_proxy_to(url: str) -> None:

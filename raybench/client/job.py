@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from raybench.records import OneBatchLoad, Pass, Record, RequestRow, SampleRecord, SampleSpec, Sampling, WarmUp
+from raybench.records import OneBatchLoad, Pass, Record, RequestRow, Route, SampleRecord, SampleSpec, Sampling, WarmUp
 
 
 class BatchJob(Record):
@@ -64,6 +64,8 @@ class ChatJob(Record):
     """Retries of one sample after transport faults (connection, 429, 5xx); content is never retried."""
     time_scale: float = 1.0
     """Simulated seconds per real second."""
+    route: Route = "chat"
+    """Route that the requests take."""
 
 
 Job = Annotated[BatchJob | ChatJob, Field(discriminator="kind")]

@@ -7,7 +7,8 @@ from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from raybench.config.names import Name
 from raybench.config.reference import MeasuredReference
-from raybench.records import Record, Sampling
+from raybench.config.stopping import AdaptiveRepeats, StopRules
+from raybench.records import Record, Route, Sampling
 
 
 class Preset(Record):
@@ -76,6 +77,8 @@ class EvalConfig(Record):
     """Times that every question is asked. Default with a preset: what the eval recommends."""
     greedy_repeats: bool = False
     """True: repeats at temperature 0 are wanted, to measure the noise of batching."""
+    route: Route = "chat"
+    """`chat` = through the chat template, `completions` = the bare text, for models without a chat format."""
     limit: int | None = Field(default=None, ge=1)
     """First questions only; None = all."""
     baseline: float | None = Field(default=None, ge=0, le=1)
@@ -94,6 +97,21 @@ class EvalConfig(Record):
     """Samples in one unit."""
     timeout_s: float = Field(default=3600, gt=0)
     """Limit of one request in seconds."""
+
+    stop_rules: StopRules = StopRules()
+    """When it ends early because its score could not be used."""
+    adaptive: AdaptiveRepeats | None = None
+    """Repeats in stages, the later ones only while the gate is undecided; None = all repeats."""
+
+    @model_validator(mode="after")
+    def _adaptive_plan(self) -> "EvalConfig":
+        if self.adaptive is None:
+            return self
+        if self.gated_by == "none":
+            raise ValueError("adaptive needs a gate (a reference, or gate: published): its stages end when it decides")
+        if self.adaptive.stages[-1] != self.repeats:
+            raise ValueError(f"adaptive.stages must end at repeats ({self.repeats})")
+        return self
 
     @model_validator(mode="after")
     def _greedy_once(self) -> "EvalConfig":

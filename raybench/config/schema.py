@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, ValidationError, field_validator, model_v
 
 from raybench.config.evals import EvalConfig
 from raybench.config.names import Name
+from raybench.config.preflight import PreflightConfig
 from raybench.config.publish import PublishConfig
 from raybench.records import Record, WarmUp
 
@@ -76,6 +77,20 @@ class FaultConfig(Record):
     """The process kills itself at this request; None = never."""
     refuse_start: bool = False
     """The process ends during its start."""
+    http_error_burst: tuple[int, int] | None = None
+    """First and last request, counted from 1, that are answered with status 503; None = none."""
+    loop_fraction: float = Field(default=0, ge=0, le=1)
+    """Share of chat replies that repeat one sentence until they are cut at max_tokens."""
+    answer_form: Literal["plain", "bold", "prose"] = "plain"
+    """How chat replies state their answer: as graders like it, as `**Answer:** 70`, or where no grader looks."""
+    wrong_fraction: float = Field(default=0, ge=0, le=1)
+    """Share of right answers that are given wrong."""
+    system_prompt_tokens: int = Field(default=0, ge=0)
+    """Tokens of a system prompt that the server slips into every chat."""
+    ignore_seed: bool = False
+    """Every repeat of a question gets the same reply, as from an engine that samples with one seed."""
+    on_nodes: tuple[str, ...] = ()
+    """Names of the nodes (`n0`) that play these faults; empty = all."""
 
 
 class SimulatedConfig(Record):
@@ -93,6 +108,9 @@ class SimulatedConfig(Record):
     """Simulated seconds per real second."""
     accuracy: dict[str, float] = {}
     """Share of right answers by eval name; evals not named are answered at 0.5."""
+    settled_fraction: float = Field(default=0, ge=0, le=1)
+    """Share of questions that every repeat answers alike, rightly or wrongly, as hard and easy ones of a real exam are;
+    0 = every answer is drawn alone. The accuracy stays what it is."""
     reply_tokens: dict[str, int] = {}
     """Mean length of replies by eval name; evals not named have 64."""
     token_capacity: int = Field(default=2_000_000, ge=1)
@@ -227,6 +245,8 @@ class RunConfig(Record):
     """Performance sweeps."""
     evals: tuple[EvalConfig, ...] = ()
     """Accuracy evaluations."""
+    preflight: PreflightConfig = PreflightConfig()
+    """Checks before the evaluations."""
     publish: PublishConfig = PublishConfig()
     """Sinks."""
 

@@ -12,13 +12,20 @@ EXIT_BY_CAUSE: dict[Cause, int | None] = {
     "client": ClientError.exit_code,
     "bug": EXIT_BUG,
     "stopped": None,
+    "preflight": None,  # its finding is red, and that decides
 }
 """Exit code when a unit was given up for this cause."""
 
 
 def infrastructure_exit(view: RunView) -> int | None:
-    """Exit code of the first unit that was given up and is still missing; None when there is none."""
+    """Exit code of the first unit that was given up for such a fault and is still missing; None when there is none.
+
+    Checks bring no results: one that could not be made is a finding.
+    """
     for failed in view.failed:
-        if failed.failure.given_up and failed.key not in view.done:
-            return EXIT_BY_CAUSE[failed.failure.cause]
+        settled = failed.key in view.done or failed.key in view.planned_checks or failed.key in view.dropped
+        if failed.failure.given_up and not settled:
+            code = EXIT_BY_CAUSE[failed.failure.cause]
+            if code is not None:
+                return code
     return None

@@ -38,7 +38,7 @@ from raybench.plan.events import (
     UnitDone,
     UnitFailed,
 )
-from raybench.records import EngineFacts, Failure, Kind, NodeFacts, SampleRecord
+from raybench.records import CheckMeasurement, CheckUnit, EngineFacts, Failure, Kind, NodeFacts, SampleRecord
 
 JOIN_TIMEOUT_S = 180.0
 JOIN_LOOK_S = 5.0
@@ -325,11 +325,21 @@ def _ended(action: RunUnit, result: UnitResult, start: str | None) -> Occurrence
     key, attempt, node = action.unit.key, action.attempt, action.node
     if result.measurement is not None:
         entry = Entry("unit_done", result.measurement, key, attempt, result.rows)
+        if isinstance(action.unit, CheckUnit) and isinstance(result.measurement, CheckMeasurement):
+            return _checked(action, action.unit, result.measurement, entry, start)
         return Occurrence(UnitDone(node, key, attempt), (entry,), node, start)
     failure = result.failure or Failure(cause="bug", message="the node gave neither result nor failure")
     entry = Entry("unit_failed", failure, key, attempt)
     line = f"{node}: {key} failed ({failure.cause}): {failure.message.splitlines()[0]}"
     return Occurrence(UnitFailed(node, key, attempt, failure), (entry,), node, start, line)
+
+
+def _checked(action: RunUnit, unit: CheckUnit, found: CheckMeasurement, entry: Entry, start: str | None) -> Occurrence:
+    """A check has ended; only one that says stop, and may, keeps the target's evals from starting."""
+    stop = f"preflight: {found.words}" if found.result == "stop" and unit.stops else None
+    event = UnitDone(action.node, unit.key, action.attempt, stop)
+    line = f"{action.node} {unit.target}: preflight {unit.check}: {found.result}: {found.words}"
+    return Occurrence(event, (entry,), action.node, start, line)
 
 
 async def _stream(method: Any, *args: object) -> AsyncIterator[Any]:

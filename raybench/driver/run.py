@@ -29,9 +29,20 @@ from raybench.ledger.journal import Journal
 from raybench.ledger.view import RunView, fold
 from raybench.plan.demands import assign, demands, num_cpu_slots
 from raybench.plan.dispatch import Dispatcher
-from raybench.plan.events import Drain, NodeLost, RunUnit, SampleDone, UnitDone, UnitFailed
+from raybench.plan.events import Drain, Event, NodeLost, RunUnit, SampleDone, UnitDone, UnitFailed, UnitsDropped
 from raybench.plan.keys import plan_digest
-from raybench.records import EvalUnit, Failure, LedgerRecord, PerfMeasurement, Plan, prompt_hash
+from raybench.plan.watch import Watch
+from raybench.records import (
+    CheckUnit,
+    EvalUnit,
+    Failure,
+    LedgerRecord,
+    PerfMeasurement,
+    Plan,
+    SampleRecord,
+    prompt_hash,
+)
+from raybench.validity.holding import looks
 
 DRAIN_LIMIT_S = 20.0
 """Time that running units and starting engines have after a signal; then they are left to the end of their actors."""
@@ -71,7 +82,9 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
     """
     journal, view = _open(order)
     try:
-        missing = [unit for unit in order.plan.units if view is None or unit.key not in view.done]
+        work = [unit for unit in order.plan.units if not isinstance(unit, CheckUnit)]
+        settled = view.done.keys() | view.dropped.keys() if view else set[str]()
+        missing = [unit for unit in work if unit.key not in settled]
         if not missing and not order.hold:
             say("everything in the plan is done already")
             return Outcome(None)
@@ -95,9 +108,10 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
                 done=view.done if view else (), done_samples=view.samples if view else (),
                 attempts=view.attempts if view else {},
             )  # fmt: skip
-            num_done = len(order.plan.units) - len(missing)
-            with screen_of(len(order.plan.units), num_done) as screen:
-                return asyncio.run(_Loop(dispatcher, fleet, journal, screen, order.hold).run(len(slots)))
+            dispatcher.handle(UnitsDropped(frozenset(view.dropped if view else ())))
+            watch = Watch(order.config, order.plan, looks(order.config, order.plan), view)
+            with screen_of(len(work), len(work) - len(missing)) as screen:
+                return asyncio.run(_Loop(dispatcher, watch, fleet, journal, screen).run(len(slots), hold=order.hold))
         finally:
             disconnect()
     finally:
@@ -123,7 +137,7 @@ def _open(order: Order) -> tuple[Journal | None, RunView | None]:
 def _same_plan(view: RunView, order: Order) -> None:
     if view.plan is None or view.plan.digest == plan_digest(order.plan):
         return
-    old, new = set(view.units), {unit.key for unit in order.plan.units}
+    old, new = set(view.units), {unit.key for unit in order.plan.units if not isinstance(unit, CheckUnit)}
     changes = _differences(view.config.model_dump(mode="json"), order.config.model_dump(mode="json"))
     shown = [f"  {change}" for change in changes[:SHOWN_CHANGES]]
     if len(changes) > SHOWN_CHANGES:
@@ -187,7 +201,7 @@ def _answer_key(plan: Plan) -> Mapping[str, str]:
     return {
         prompt_hash(sample.messages): sample.gold
         for unit in plan.units
-        if isinstance(unit, EvalUnit)
+        if isinstance(unit, EvalUnit | CheckUnit)
         for sample in unit.samples
     }
 
@@ -195,25 +209,27 @@ def _answer_key(plan: Plan) -> Mapping[str, str]:
 class _Loop:
     """Occurrences in, ledger records and actions out, until the dispatcher has nothing left."""
 
-    def __init__(self, dispatcher: Dispatcher, fleet: Fleet, journal: Journal, screen: Screen, hold: bool) -> None:
+    def __init__(self, dispatcher: Dispatcher, watch: Watch, fleet: Fleet, journal: Journal, screen: Screen) -> None:
         self._dispatcher = dispatcher
+        self._watch = watch
         self._fleet = fleet
         self._journal = journal
         self._screen = screen
-        self._hold = hold
         self._signal: int | None = None
         self._drain_ends_s: float | None = None
         """On the event loop's clock; None = nobody asked for an end."""
         self._released = asyncio.Event()
         self._hurry = asyncio.Event()
 
-    async def run(self, num_slots: int) -> Outcome:
-        """Run to the end and stop everything; returns how it ended."""
+    async def run(self, num_slots: int, *, hold: bool) -> Outcome:
+        """Run to the end and stop everything; returns how it ended. `hold`: wait for a signal before the end."""
         loop = asyncio.get_running_loop()
         for number in SIGNAL_EXITS:
             # After ray.init, which puts handlers of its own in place.
             loop.add_signal_handler(number, self._interrupt, number)
         try:
+            for decision in self._watch.due():
+                self._rule(decision)
             for slot in range(num_slots):
                 self._fleet.make_node(slot)
             while not self._dispatcher.finished and (occurrence := await self._next()) is not None:
@@ -221,7 +237,7 @@ class _Loop:
             while not self._fleet.occurrences.empty():
                 # Units that were given up last: nothing follows from them, but they are records.
                 self._take(self._fleet.occurrences.get_nowait())
-            if self._hold and self._signal is None:
+            if hold and self._signal is None:
                 await self._wait_for_release()
             what = "interrupted" if self._signal else "end"
             counts = {name: float(number) for name, number in self._dispatcher.counts().items()}
@@ -261,17 +277,39 @@ class _Loop:
         if isinstance(event, SampleDone) and not self._dispatcher.needs_sample(event.key):
             return
         self._write(occurrence)
-        if isinstance(event, NodeLost) and (running := self._dispatcher.running_on(event.node)):
-            failure = Failure(cause="node_lost", message=event.reason)
-            key, attempt = running
-            start = self._fleet.start_of(event.node)
-            self._journal.append("unit_failed", failure, key=key, attempt=attempt, node=event.node, launch=start)
         if occurrence.line:
             self._screen.line(occurrence.line)
         if event is None:
             return
+        if isinstance(event, NodeLost):
+            self._write_loss(event)
+        if isinstance(event, UnitDone | UnitFailed):
+            self._watch.ended(event.key)
+        self._act(event)
+        for sample in (entry.body for entry in occurrence.entries if isinstance(entry.body, SampleRecord)):
+            for decision in self._watch.sample(sample):
+                self._rule(decision)
+
+    def _write_loss(self, event: NodeLost) -> None:
+        """What the lost node was running has failed."""
+        if running := self._dispatcher.running_on(event.node):
+            failure = Failure(cause="node_lost", message=event.reason)
+            key, attempt = running
+            start = self._fleet.start_of(event.node)
+            self._journal.append("unit_failed", failure, key=key, attempt=attempt, node=event.node, launch=start)
+            self._watch.ended(key)
+
+    def _rule(self, decision: Decision) -> None:
+        """Record what a rule of the plan decided, and tell the dispatcher."""
+        self._journal.append("decision", decision)
+        self._screen.line(f"{decision.target} {decision.eval}: {decision.reason}")
+        self._act(UnitsDropped(frozenset(decision.dropped)))
+
+    def _act(self, event: Event) -> None:
         for action in self._dispatcher.handle(event):
             if isinstance(action, RunUnit):
+                if isinstance(action.unit, EvalUnit):
+                    self._watch.started(action.unit)
                 body = {"target": action.unit.target, "kind": action.unit.kind}
                 start = self._fleet.start_of(action.node)
                 self._journal.append(

@@ -39,7 +39,7 @@ class Screen:
         done = counts["done"]
         running, given_up = counts["running"], counts["given_up"]
         description = f"units ({running} running" + (f", {given_up} given up)" if given_up else ")")
-        self._progress.update(self._task, completed=done, description=description)
+        self._progress.update(self._task, completed=done + counts["dropped"], description=description)
         if not self._console.is_terminal and done > self._done:
             self.line(f"{done}/{self._total} units done, {running} running")
         self._done = done

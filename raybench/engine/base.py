@@ -4,13 +4,25 @@ An engine has a lifetime on one node: start, be asked, stop. It never raises for
 `EngineStartError` from `start` and `InterpreterError` when no interpreter can be had.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from raybench.config.schema import EngineConfig, ModelConfig
-from raybench.records import EngineFacts
+from raybench.records import EngineFacts, Message, Record
+
+
+class RenderedPrompt(Record):
+    """One conversation as the model folder's own template and tokenizer make it."""
+
+    full: tuple[int, ...] | None
+    """Token ids with the generation prompt: what the model was trained to answer to. None without a template."""
+    no_generation_prompt: tuple[int, ...] | None
+    """Token ids of the template without the generation prompt; None without a template."""
+    bare: tuple[int, ...]
+    """Token ids of the messages' text alone."""
+
 
 Progress = Callable[[str], None]
 """Takes one plain line about what is going on (no newline, no secrets)."""
@@ -62,6 +74,12 @@ class Engine(Protocol):
     @property
     def served_name(self) -> str:
         """Model name for the OpenAI routes."""
+        ...
+
+    def render(self, conversations: Sequence[Sequence[Message]]) -> tuple[RenderedPrompt, ...] | None:
+        """Conversations by the model folder's own template, without asking the server; None where no tokenizer is at
+        hand. Blocks for seconds. Never raises.
+        """
         ...
 
     def death(self) -> str | None:

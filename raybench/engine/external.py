@@ -2,18 +2,19 @@
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
-from raybench.engine.base import Launch, Progress
+from raybench.engine.base import Launch, Progress, RenderedPrompt
 from raybench.engine.http_json import Answer, ask
 from raybench.engine.models import folder_revision, vocabulary_tokens
 from raybench.engine.redaction import redact_url
 from raybench.engine.startup import read_start
 from raybench.errors import EngineRefused, EngineStartError
-from raybench.records import EngineFacts, StartUpPhase
+from raybench.records import EngineFacts, Message, StartUpPhase
 
 ASK_TIMEOUT_S = 30.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -114,6 +115,11 @@ class ExternalEngine:
     def served_name(self) -> str:
         """Model name for the OpenAI routes."""
         return self._served_name
+
+    def render(self, conversations: Sequence[Sequence[Message]]) -> tuple[RenderedPrompt, ...] | None:
+        """Always None: nobody knows with which interpreter its tokenizer can be loaded."""
+        del conversations
+        return None
 
     def death(self) -> str | None:
         """Always None: a server of somebody else's is not watched; its requests end with a status."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from raybench.engine.base import Launch, Progress
+from raybench.engine.base import Launch, Progress, RenderedPrompt
 from raybench.engine.command import argv_of, environment_of, merged_args
 from raybench.engine.environment import resolve
 from raybench.engine.failure import cause_of, exit_words, last_error, tail
@@ -17,8 +17,9 @@ from raybench.engine.models import ResolvedModel, resolve_model, vocabulary_toke
 from raybench.engine.ports import HeldPorts
 from raybench.engine.redaction import redact, redact_argv, redact_env, secrets_of
 from raybench.engine.startup import milestone, read_start
+from raybench.engine.templates import Rendering, check_names, render
 from raybench.errors import EngineRefused, EngineStartError
-from raybench.records import EngineFacts, StartUpPhase
+from raybench.records import EngineFacts, Message, StartUpPhase
 
 MODULE = ("-m", "sglang.launch_server")
 PORT_TRIES = 3
@@ -40,6 +41,7 @@ class SglangEngine:
         self._port = 0
         self._served_name = launch.model.served_name or launch.model.path
         self._ready = False
+        self._rendering: Rendering | None = None
         self._secrets = secrets_of(launch.engine.args, launch.engine.env)
 
     def start(self, progress: Progress) -> EngineFacts:
@@ -52,6 +54,10 @@ class SglangEngine:
         interpreter = resolve(launch.engine.environment, progress, launch.engine.env)
         model = resolve_model(launch.model, interpreter, progress)
         self._served_name = model.served_name
+        args = merged_args(launch, interpreter)
+        env = environment_of(launch, interpreter)
+        check_names(interpreter, env, args)
+        self._rendering = Rendering(interpreter, env, model.path, args)
         for _ in range(PORT_TRIES):
             began = time.monotonic()
             argv = self._spawn(interpreter, model)
@@ -166,6 +172,10 @@ class SglangEngine:
     def log(self) -> Path:
         """The server's log, unredacted: readable by its owner only."""
         return self._log
+
+    def render(self, conversations: Sequence[Sequence[Message]]) -> tuple[RenderedPrompt, ...] | None:
+        """Conversations by the model folder's own template, in the engine's interpreter; None where that fails."""
+        return None if self._rendering is None else render(self._rendering, conversations, self._launch.folder)
 
     def death(self) -> str | None:
         """None while it lives; else how it ended, with the redacted tail of its log. Never talks to the server."""

@@ -8,14 +8,16 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import raybench
 from raybench import process
-from raybench.engine.base import Launch, Progress
+from raybench.config.schema import FaultConfig, SimulatedConfig
+from raybench.engine.base import Launch, Progress, RenderedPrompt
 from raybench.engine.simulated_server import CONTEXT_TOKENS, ServerConfig
 from raybench.errors import EngineStartError
-from raybench.records import EngineFacts, MemoryUsage, StartUpPhase
+from raybench.records import EngineFacts, MemoryUsage, Message, StartUpPhase
 
 POLL_S = 0.02
 LOG_TAIL_BYTES = 4000
@@ -26,6 +28,14 @@ VOCAB_TOKENS = 151_936
 def declared_host(start: str) -> str:
     """Host of a simulated engine: the node's part of its start id (`n0` of `n0.2`), so that a restart stays on it."""
     return f"simulated:{start.split('.', maxsplit=1)[0]}"
+
+
+def faulty_here(model: SimulatedConfig, start: str) -> SimulatedConfig:
+    """The model without its faults on a node that is not to play them."""
+    nodes = model.faults.on_nodes
+    if not nodes or start.split(".", maxsplit=1)[0] in nodes:
+        return model
+    return model.model_copy(update={"faults": FaultConfig()})
 
 
 class SimulatedEngine:
@@ -94,8 +104,8 @@ class SimulatedEngine:
             listener.listen(1024)
             self._port = listener.getsockname()[1]
             config = ServerConfig(
-                model=model, target=launch.target, served_name=self.served_name, answer_key=launch.answer_key,
-                listen_fd=listener.fileno(), lifetime_fd=read_fd,
+                model=faulty_here(model, launch.start), target=launch.target, served_name=self.served_name,
+                answer_key=launch.answer_key, listen_fd=listener.fileno(), lifetime_fd=read_fd,
             )  # fmt: skip
             config_file = launch.folder / "simulated.json"
             config_file.write_text(config.model_dump_json())
@@ -140,6 +150,11 @@ class SimulatedEngine:
             return False
         finally:
             connection.close()
+
+    def render(self, conversations: Sequence[Sequence[Message]]) -> tuple[RenderedPrompt, ...] | None:
+        """Always None: it has no tokenizer."""
+        del conversations
+        return None
 
     def death(self) -> str | None:
         """How the process ended, with the tail of its log; None while it lives or after `stop`."""

@@ -42,6 +42,7 @@ REQUEST_PATH_S = 0.0006
 """Real time from the client's clock to this process's and back to the client's read (measured: 0.5 and 0.1 ms). Where
 time is compressed it would grow to a tenth of a short prefill, so such steps are written that much earlier."""
 _PR_SET_TIMERSLACK = 29
+_GOLDEN = 0.6180339887498949
 
 
 class ServerConfig(Record):
@@ -85,6 +86,8 @@ class SimulatedServer:
         self._scale = config.model.time_scale
         self._ready_at_s = time.perf_counter() + config.model.startup_s / self._scale
         self._counters = _Counters()
+        # Even over any run of neighbours, and an eval's questions are neighbours in the answer key.
+        self._places = {sha256: number * _GOLDEN % 1 for number, sha256 in enumerate(config.answer_key)}
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -176,6 +179,9 @@ class SimulatedServer:
         # Drawn by the request's number and not by its content: a retry of the same content may succeed.
         if share("http_error", self._config.target, counts.http_requests) < faults.http_error_fraction:
             return _error(500, "simulated fault")
+        burst = faults.http_error_burst
+        if burst is not None and burst[0] <= counts.http_requests <= burst[1]:
+            return _error(503, "simulated fault: no room in the queue")
         return None
 
     async def _generate(self, request: Request) -> Response:
@@ -242,9 +248,10 @@ class SimulatedServer:
         chat = ChatRequest(
             prompt_sha256=sha256, eval=request.headers.get(EVAL_HEADER, ""), target=self._config.target,
             seed=int(asked.get("seed") or 0), max_tokens=int(asked.get("max_tokens") or CONTEXT_TOKENS),
+            place=self._places.get(sha256, 0.5),
         )  # fmt: skip
         reply = reply_to(chat, self._config.answer_key.get(sha256), self._model)
-        prompt_tokens = sum(len(turn.content.split()) + 4 for turn in turns)
+        prompt_tokens = sum(len(turn.content.split()) + 4 for turn in turns) + self._model.faults.system_prompt_tokens
         counts = self._counters
         counts.prompts += 1
         counts.prompt_tokens += prompt_tokens

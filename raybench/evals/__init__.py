@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 from raybench.config.evals import EvalConfig, Preset
 from raybench.errors import ConfigError
-from raybench.evals import aime25, gpqa_diamond, gsm8k, math500, mmlu_pro, sums
+from raybench.evals import aime25, canary, gpqa_diamond, gsm8k, math500, mmlu_pro, sums
 from raybench.evals.base import Eval
 from raybench.evals.custom import custom_eval
 from raybench.evals.presets import CUSTOM_PRESETS
@@ -17,6 +17,7 @@ EVALS: dict[str, Eval] = {
     "math500": math500.EVAL,
     "gsm8k": gsm8k.EVAL,
     "mmlu_pro": mmlu_pro.EVAL,
+    "canary": canary.EVAL,
 }
 
 

@@ -126,6 +126,8 @@ class Eval:
     """Rows that the real source has; rows of another number are refused. None = not checked."""
     known_files: frozenset[str] = frozenset()
     """SHA-256 of local files that are known to hold the real rows; another file earns a note. Empty = not checked."""
+    canary_rows: Callable[[], tuple[dict[str, str], ...]] | None = field(default=None, repr=False)
+    """Rows of its own that any healthy server answers, for the preflight; None = those of the `canary` eval."""
 
 
 def question_id(row: Row, text_column: str) -> str:

@@ -29,6 +29,9 @@ def sample_specs(
             seen.setdefault(question.question, number)
             seed = request_seed(evaluation, question.question, repeat, run_seed)
             measured = dict(identity) | {"eval": evaluation.name, "sampling": config.sampling.model_dump()}
+            if config.route != "chat":
+                # Left out where it is the default, so that keys of older ledgers stay what they are.
+                measured["route"] = config.route
             specs.append(_spec(question, repeat, seed, measured))
     return tuple(specs)
 

@@ -7,6 +7,8 @@ from raybench.evals.presets import presets
 from raybench.evals.sums_questions import questions
 from raybench.records import Message
 
+NUM_CANARIES = 16
+
 
 def _rows() -> tuple[dict[str, str], ...]:
     return tuple(
@@ -31,4 +33,6 @@ EVAL = Eval(
     extract=last_integer,
     lenient=lenient_integer,
     presets=presets(report_max_tokens=32_768),
+    # The tiny trained model knows nothing else.
+    canary_rows=lambda: _rows()[:NUM_CANARIES],
 )

@@ -3,6 +3,9 @@
 from raybench.config.schema import RunConfig
 from raybench.records import Plan, Record
 
+STOP_EVAL, STOP_REPEATS = "stop_eval", "stop_repeats"
+"""`Decision.what` of the plan's rules: an eval is sick and ends; an eval has repeats enough."""
+
 
 class RunBody(Record):
     """First record of every session on a run folder (one at the start, one at each `--resume`)."""
@@ -40,10 +43,16 @@ class Decision(Record):
     """Something the dispatcher or the driver decided or learned, kept as the oracle of what happened."""
 
     what: str
-    """start_engine, stop_engine, engine_start_failed, node_lost, requeue, give_up, interrupted, end ..."""
+    """start_engine, stop_engine, engine_start_failed, node_lost, stop_eval, stop_repeats, interrupted, end ..."""
     target: str | None = None
     """Target that it is about."""
+    eval: str | None = None
+    """Eval that it is about."""
     reason: str
     """Why, in words."""
     numbers: dict[str, float] = {}
     """Numbers that decided."""
+    rule: str | None = None
+    """Kind of the plan's rule that decided; None where no rule did."""
+    dropped: tuple[str, ...] = ()
+    """Keys of planned units that are not to be run because of it; one that ran already may still end."""

@@ -10,8 +10,10 @@ from pydantic import TypeAdapter
 
 from raybench.config.schema import RunConfig
 from raybench.errors import LedgerError
-from raybench.ledger.bodies import Decision, PlanBody, RunBody
+from raybench.ledger.bodies import STOP_EVAL, STOP_REPEATS, Decision, PlanBody, RunBody
 from raybench.records import (
+    CheckMeasurement,
+    CheckUnit,
     EngineFacts,
     EvalMeasurement,
     EvalUnit,
@@ -24,7 +26,7 @@ from raybench.records import (
     SampleRecord,
 )
 
-_MEASUREMENT: TypeAdapter[PerfMeasurement | EvalMeasurement] = TypeAdapter(Measurement)
+_MEASUREMENT: TypeAdapter[PerfMeasurement | EvalMeasurement | CheckMeasurement] = TypeAdapter(Measurement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,19 @@ class Done:
     start: str
     """Id of the physical engine start that it ran on: a key of `RunView.engines`."""
     measurement: PerfMeasurement | EvalMeasurement
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A preflight check that was made. All of them are kept: each speaks of one start of an engine."""
+
+    key: str
+    attempt: int
+    node: str
+    """Short name of the node."""
+    start: str
+    """Id of the physical engine start that was checked."""
+    measurement: CheckMeasurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +92,8 @@ class RunView:
     """Node that answered, by sample key."""
     sample_starts: dict[str, str] = field(default_factory=dict[str, str])
     """Id of the engine start that answered, by sample key."""
+    checks: list[Checked] = field(default_factory=list[Checked])
+    """Preflight checks, in the order in which they ended."""
     decisions: list[Decision] = field(default_factory=list[Decision])
     first_t: float = 0.0
     """Wall clock of the first record, seconds since 1970."""
@@ -90,19 +107,40 @@ class RunView:
 
     @property
     def units(self) -> dict[str, PerfUnit | EvalUnit]:
-        """All planned units by key, in plan order; empty when the run ended before its plan was written."""
-        return {} if self.plan is None else {unit.key: unit for unit in self.plan.plan.units}
+        """All planned units that bring results, by key, in plan order; empty when the run ended before its plan was
+        written. Checks are none: which of them are needed is known only when the samples are answered.
+        """
+        units = () if self.plan is None else self.plan.plan.units
+        return {unit.key: unit for unit in units if not isinstance(unit, CheckUnit)}
+
+    @property
+    def planned_checks(self) -> dict[str, CheckUnit]:
+        """All planned checks by key, in plan order."""
+        units = () if self.plan is None else self.plan.plan.units
+        return {unit.key: unit for unit in units if isinstance(unit, CheckUnit)}
+
+    @property
+    def dropped(self) -> dict[str, Decision]:
+        """Planned units that a rule of the plan decided not to run, with the decision; not those that ran already."""
+        return {key: rule for rule in self.decisions for key in rule.dropped if key not in self.done}
+
+    def ruling(self, target: str, name: str) -> Decision | None:
+        """What a rule of the plan decided about an eval on a target; None = nothing."""
+        whats = (STOP_EVAL, STOP_REPEATS)
+        return next((d for d in self.decisions if d.what in whats and (d.target, d.eval) == (target, name)), None)
 
     def missing_units(self) -> tuple[str, ...]:
-        """Keys of planned units without a result, in plan order."""
-        return tuple(key for key in self.units if key not in self.done)
+        """Keys of planned units without a result that no rule dropped, in plan order."""
+        settled = self.done.keys() | self.dropped.keys()
+        return tuple(key for key in self.units if key not in settled)
 
     def missing_samples(self) -> tuple[str, ...]:
-        """Keys of planned samples without a record, in plan order."""
+        """Keys of planned samples without a record that no rule dropped, in plan order."""
+        dropped = self.dropped
         return tuple(
             sample.key
             for unit in self.units.values()
-            if isinstance(unit, EvalUnit)
+            if isinstance(unit, EvalUnit) and unit.key not in dropped
             for sample in unit.samples
             if sample.key not in self.samples
         )
@@ -165,8 +203,12 @@ def _add_unit(view: RunView, record: LedgerRecord) -> None:
         failure = Failure.model_validate(record.body)
         view.failed.append(Failed(record.key, record.attempt, record.node, record.launch, failure))
     elif record.kind == "unit_done":
+        measurement = _MEASUREMENT.validate_python(record.body)
+        if isinstance(measurement, CheckMeasurement):
+            place = (record.node or "", record.launch or "")
+            view.checks.append(Checked(record.key, record.attempt, *place, measurement))
+            return
         unit = view.units.get(record.key)
         if unit is None:
             raise ValueError(f"unit {record.key} is not in the plan")
-        measurement = _MEASUREMENT.validate_python(record.body)
         view.done[record.key] = Done(unit, record.attempt, record.node or "", record.launch or "", measurement)

@@ -24,10 +24,13 @@ from raybench.errors import RaybenchError
 from raybench.node.clientrun import ClientRun
 from raybench.node.facts import node_facts
 from raybench.node.host import Cancelled, host_lock
+from raybench.node.preflight import Bench
 from raybench.node.rows import parquet_bytes
 from raybench.node.telemetry import GpuSampler
 from raybench.records import (
     Cause,
+    CheckMeasurement,
+    CheckUnit,
     EngineFacts,
     EvalMeasurement,
     EvalUnit,
@@ -71,7 +74,7 @@ class NodeSpec:
 class UnitResult:
     """Last word of a unit: a measurement with its rows, or why there is none."""
 
-    measurement: PerfMeasurement | EvalMeasurement | None
+    measurement: PerfMeasurement | EvalMeasurement | CheckMeasurement | None
     rows: bytes | None
     """Parquet bytes of a perf unit's per-request rows."""
     failure: Failure | None
@@ -159,7 +162,7 @@ class NodeSession:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(
-        self, unit: PerfUnit | EvalUnit, engines_on_host: int, progress: Progress
+        self, unit: PerfUnit | EvalUnit | CheckUnit, engines_on_host: int, progress: Progress
     ) -> Iterator[SampleRecord | UnitResult]:
         """Run a unit: samples as they end, then exactly one UnitResult. Never raises for what the engine does."""
         with self._work:
@@ -174,6 +177,8 @@ class NodeSession:
                 with self._host(alone=isinstance(unit, PerfUnit), progress=progress):
                     if isinstance(unit, PerfUnit):
                         yield self._perf(unit, engine, facts, engines_on_host)
+                    elif isinstance(unit, CheckUnit):
+                        yield self._check(unit, engine, facts)
                     else:
                         yield from self._eval(unit, engine, facts, engines_on_host)
             except Cancelled as error:
@@ -236,7 +241,7 @@ class NodeSession:
             job = ChatJob(
                 url=engine.url, api_key=engine.api_key, model=engine.served_name, unit=unit.key, target=unit.target,
                 eval=unit.eval, samples=unit.samples, sampling=unit.sampling, concurrency=unit.concurrency,
-                timeout_s=unit.timeout_s, time_scale=facts.time_scale,
+                timeout_s=unit.timeout_s, time_scale=facts.time_scale, route=unit.route,
             )  # fmt: skip
             for line in self._client_lines(job, limit_s=None):
                 if isinstance(line, SampleLine):
@@ -255,6 +260,20 @@ class NodeSession:
             simulated=facts.simulated,
         )  # fmt: skip
         yield UnitResult(measurement, None, None)
+
+    def _check(self, unit: CheckUnit, engine: Engine, facts: EngineFacts) -> UnitResult:
+        done: ClientDone | None = ClientDone()
+
+        def ask_samples(job: ChatJob) -> list[SampleRecord]:
+            nonlocal done
+            lines = list(self._client_lines(job, limit_s=None))
+            done = next((line for line in lines if isinstance(line, ClientDone)), None)
+            return [line.result for line in lines if isinstance(line, SampleLine)]
+
+        found = Bench(engine, facts, ask_samples).make(unit)
+        # A server that is dying gives bad answers: they say nothing of the next one.
+        failure = self._failure(engine, done, 0.0 if found.result == "ok" else SUSPICION_S)
+        return failure or UnitResult(found, None, None)
 
     def _client_lines(
         self, job: BatchJob | ChatJob, limit_s: float | None

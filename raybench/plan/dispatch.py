@@ -1,17 +1,22 @@
 """Who does what next: a pure state machine, events in, actions out.
 
 Invariant, after every event:
-1. Every unit is in exactly one state: pending, running on exactly one node, done, or given up; done is for ever.
+1. Every unit is in exactly one state: pending, running on exactly one node, done, dropped, or given up; done and
+   dropped are for ever.
 2. While a perf unit runs, no other unit runs and no engine starts on any of its hosts.
 3. A unit runs only on a node whose engine is ready for its target, and a perf unit only on the launch that it asks for.
 4. All perf units of one (target, sweep, repeat, launch) that run while their node lives run on that node, in order.
-5. When nothing is under way, everything is done or given up, or the dispatcher is draining.
+5. A block of samples runs only where every check of the node's place has ended on the engine that is to answer it,
+   done or given up. A check is done for its engine only; on the next engine of its place it is another attempt. Checks
+   run where samples are pending, after the perf units, and are no work of their own: nothing waits for one.
+6. Once a check has said stop, no block of its target starts. Engines that are up make their other checks, so that every
+   fault is told at once; then the pending blocks are given up. Perf units go on.
+7. When nothing is under way, everything is done, dropped or given up, or the dispatcher is draining.
 
 The dispatcher knows no clock, no Ray and no ledger. The driver turns completions into events and actions into calls.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import assert_never
 
 from raybench.plan.events import (
@@ -32,56 +37,14 @@ from raybench.plan.events import (
     StopEngine,
     UnitDone,
     UnitFailed,
+    UnitsDropped,
 )
-from raybench.records import EvalUnit, Failure, PerfUnit
-
-RETRIES: Mapping[str, int] = {
-    "node_lost": 3,
-    "engine_died": 2,
-    "engine_start": 0,
-    "timeout": 1,
-    "client": 2,
-    "bug": 1,
-}
-"""Retries of one unit by the cause of its failure; each cause has a budget of its own. `stopped` is never retried."""
-
-ENGINE_START_TRIES = 2
-"""Starts of one target's engine on one node before the node is given up for that target."""
-
-REPLACEMENTS = 3
-"""Nodes that may be made in place of one slot's lost ones."""
+from raybench.plan.preflight import Preflight
+from raybench.plan.states import ENGINE_START_TRIES, REPLACEMENTS, RETRIES, EngineState, NodeState, UnitState
+from raybench.records import CheckUnit, EvalUnit, Failure, PerfUnit
 
 Group = tuple[str, str, int, int]
 """(target, sweep, repeat, launch): perf units that stay on one node."""
-
-
-@dataclass(slots=True)
-class _Engine:
-    target: str
-    launch: int
-    phase: str
-    """starting, ready or stopping."""
-
-
-@dataclass(slots=True)
-class _Node:
-    slot: int
-    hosts: frozenset[str]
-    targets: tuple[str, ...]
-    engine: _Engine | None = None
-    running: tuple[str, int] | None = None
-    """(key, attempt)."""
-    turn: int = 0
-    """When it was last given something, so that nodes of one host take turns."""
-
-
-@dataclass(slots=True)
-class _Unit:
-    unit: PerfUnit | EvalUnit
-    state: str = "pending"
-    """pending, running, done or given_up."""
-    attempt: int = 0
-    failures: dict[str, int] = field(default_factory=dict[str, int])
 
 
 class Dispatcher:
@@ -89,7 +52,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        units: Iterable[PerfUnit | EvalUnit],
+        units: Iterable[PerfUnit | EvalUnit | CheckUnit],
         slots: Mapping[int, tuple[str, ...]],
         *,
         hold: bool = False,
@@ -102,12 +65,15 @@ class Dispatcher:
         """
         tried = attempts or {}
         finished = set(done)
+        every = tuple(units)
         self._units = {
-            unit.key: _Unit(unit, "done" if unit.key in finished else "pending", tried.get(unit.key, 0))
-            for unit in units
+            unit.key: UnitState(unit, "done" if unit.key in finished else "pending", tried.get(unit.key, 0))
+            for unit in every
+            if not isinstance(unit, CheckUnit)
         }
+        self._preflight = Preflight((unit for unit in every if isinstance(unit, CheckUnit)), slots, tried)
         self._samples = set(done_samples)
-        self._nodes: dict[str, _Node] = {}
+        self._nodes: dict[str, NodeState] = {}
         self._slots = dict(slots)
         self._awaited = set(slots)
         self._replaced = dict.fromkeys(slots, 0)
@@ -128,7 +94,7 @@ class Dispatcher:
         pending = any(unit.state == "pending" for unit in self._units.values())
         return not busy and (self._draining or not pending)
 
-    def _engine_to_end(self, node: _Node) -> bool:
+    def _engine_to_end(self, node: NodeState) -> bool:
         """True while the node's engine is on its way up or down, or is still to be stopped."""
         if node.engine is None:
             return False
@@ -149,8 +115,8 @@ class Dispatcher:
         return key not in self._samples
 
     def counts(self) -> dict[str, int]:
-        """Units by state."""
-        result = {"pending": 0, "running": 0, "done": 0, "given_up": 0}
+        """Units by state; checks are not counted."""
+        result = {"pending": 0, "running": 0, "done": 0, "dropped": 0, "given_up": 0}
         for unit in self._units.values():
             result[unit.state] += 1
         return result
@@ -170,6 +136,8 @@ class Dispatcher:
             case SampleDone():
                 self._samples.add(event.key)
                 return actions
+            case UnitsDropped():
+                self._drop(event.keys)
             case Drain():
                 self._draining = True
             case _:
@@ -181,7 +149,7 @@ class Dispatcher:
         match event:
             case NodeJoined():
                 self._awaited.discard(event.slot)
-                self._nodes[event.node] = _Node(event.slot, event.hosts, self._slots[event.slot])
+                self._nodes[event.node] = NodeState(event.slot, event.hosts, self._slots[event.slot])
             case NodeLost():
                 self._lose(event, actions)
             case SlotLost():
@@ -211,11 +179,18 @@ class Dispatcher:
     def _unit_event(self, event: UnitDone | UnitFailed, actions: list[Action]) -> None:
         if not self.is_current(event.node, event.key, event.attempt):
             return
-        self._nodes[event.node].running = None
-        if isinstance(event, UnitDone):
-            self._units[event.key].state = "done"
+        node = self._nodes[event.node]
+        node.running = None
+        state = self._state(event.key)
+        if isinstance(event, UnitDone) and isinstance(state.unit, CheckUnit):
+            self._preflight.done(state, node, event.stop)
+        elif isinstance(event, UnitDone):
+            state.state = "done"
         else:
             self._unit_failed(event, actions)
+
+    def _state(self, key: str) -> UnitState:
+        return self._units[key] if key in self._units else self._preflight.states[key]
 
     def _lose(self, event: NodeLost, actions: list[Action]) -> None:
         node = self._nodes.pop(event.node, None)
@@ -243,10 +218,17 @@ class Dispatcher:
             node.engine.phase = "stopping"
             actions.append(StopEngine(event.node, event.failure.cause))
 
+    def _drop(self, keys: frozenset[str]) -> None:
+        for key in keys & self._units.keys():
+            unit = self._units[key]
+            unit.needed = False
+            if unit.state == "pending":
+                unit.state = "dropped"
+
     def _charge(self, key: str, failure: Failure, attempt: int, actions: list[Action]) -> None:
-        unit = self._units[key]
-        unit.state = "pending"
-        if failure.cause == "stopped":
+        unit = self._state(key)
+        unit.state = "pending" if unit.needed else "dropped"
+        if failure.cause == "stopped" or not unit.needed:
             return
         unit.failures[failure.cause] = unit.failures.get(failure.cause, 0) + 1
         if unit.failures[failure.cause] > RETRIES[failure.cause]:
@@ -256,6 +238,7 @@ class Dispatcher:
     # ------------------------------------------------------------------------------------------------------ scheduling
 
     def _schedule(self, actions: list[Action]) -> None:
+        self._give_up_stopped(actions)
         self._give_up_unreachable(actions)
         # The node that has waited longest goes first: nodes that share a host alternate, which also puts the same point
         # of two targets side by side in time.
@@ -269,7 +252,7 @@ class Dispatcher:
                 node.turn = self._turn
                 actions.append(action)
 
-    def _next(self, name: str, node: _Node) -> Action | None:
+    def _next(self, name: str, node: NodeState) -> Action | None:
         if node.engine is None:
             return self._start(name, node)
         if self._draining:
@@ -279,6 +262,8 @@ class Dispatcher:
             return self._run(name, node, perf) if self._host_is_free(node, alone=True) else None
         block = self._eval_unit(node.engine.target)
         if block is not None:
+            block = self._preflight.owed(node) or (None if node.engine.target in self._preflight.stopped else block)
+        if block is not None:
             return self._run(name, node, block) if self._host_is_free(node, alone=False) else None
         if self._wanted(name, node) is not None:
             return self._stop(node, name, "another target or launch needs the node")
@@ -286,19 +271,19 @@ class Dispatcher:
             return self._stop(node, name, "no work left")
         return None
 
-    def _start(self, name: str, node: _Node) -> Action | None:
+    def _start(self, name: str, node: NodeState) -> Action | None:
         wanted = None if self._draining else self._wanted(name, node)
         if wanted is None or not self._host_is_quiet(node):
             return None
-        node.engine = _Engine(wanted[0], wanted[1], "starting")
+        node.engine = EngineState(wanted[0], wanted[1], "starting")
         return StartEngine(name, wanted[0], wanted[1])
 
-    def _stop(self, node: _Node, name: str, reason: str) -> Action:
+    def _stop(self, node: NodeState, name: str, reason: str) -> Action:
         if node.engine is not None:
             node.engine.phase = "stopping"
         return StopEngine(name, reason)
 
-    def _run(self, name: str, node: _Node, state: _Unit) -> Action:
+    def _run(self, name: str, node: NodeState, state: UnitState) -> Action:
         state.state = "running"
         state.attempt += 1
         node.running = (state.unit.key, state.attempt)
@@ -306,14 +291,16 @@ class Dispatcher:
         if isinstance(unit, PerfUnit):
             self._groups[_group(unit)] = name
             return RunUnit(name, unit, state.attempt)
+        if isinstance(unit, CheckUnit):
+            return RunUnit(name, unit, state.attempt)
         missing = tuple(sample for sample in unit.samples if sample.key not in self._samples)
         return RunUnit(name, unit.model_copy(update={"samples": missing}), state.attempt)
 
     # -------------------------------------------------------------------------------------------------------- choosing
 
-    def _perf_unit(self, name: str, engine: _Engine) -> _Unit | None:
+    def _perf_unit(self, name: str, engine: EngineState) -> UnitState | None:
         """Next point for this engine: its own groups first, then one that no node has."""
-        free: _Unit | None = None
+        free: UnitState | None = None
         for state in self._pending((engine.target,)):
             unit = state.unit
             if not isinstance(unit, PerfUnit) or unit.launch != engine.launch:
@@ -325,22 +312,24 @@ class Dispatcher:
                 free = state
         return free
 
-    def _eval_unit(self, target: str) -> _Unit | None:
+    def _eval_unit(self, target: str) -> UnitState | None:
         return next((s for s in self._pending((target,)) if isinstance(s.unit, EvalUnit)), None)
 
-    def _wanted(self, name: str, node: _Node) -> tuple[str, int] | None:
+    def _wanted(self, name: str, node: NodeState) -> tuple[str, int] | None:
         """(target, launch) of the first pending unit that this node could do after a start of that engine."""
         for state in self._pending(node.targets):
             unit = state.unit
             if self._start_failures.get((name, unit.target), 0) >= ENGINE_START_TRIES:
                 continue
             if isinstance(unit, EvalUnit):
+                if unit.target in self._preflight.stopped:
+                    continue
                 return unit.target, 0
-            if self._groups.get(_group(unit), name) == name:
+            if isinstance(unit, PerfUnit) and self._groups.get(_group(unit), name) == name:
                 return unit.target, unit.launch
         return None
 
-    def _pending(self, targets: tuple[str, ...]) -> Iterable[_Unit]:
+    def _pending(self, targets: tuple[str, ...]) -> Iterable[UnitState]:
         return (s for s in self._units.values() if s.state == "pending" and s.unit.target in targets)
 
     def _work_left(self, targets: tuple[str, ...] | None = None) -> bool:
@@ -352,13 +341,13 @@ class Dispatcher:
 
     # ----------------------------------------------------------------------------------------------------------- hosts
 
-    def _neighbours(self, node: _Node) -> list[tuple[str, _Node]]:
+    def _neighbours(self, node: NodeState) -> list[tuple[str, NodeState]]:
         return [(n, other) for n, other in self._nodes.items() if other is not node and other.hosts & node.hosts]
 
-    def _host_is_free(self, node: _Node, *, alone: bool) -> bool:
+    def _host_is_free(self, node: NodeState, *, alone: bool) -> bool:
         """True if a unit may run here now; `alone` for a perf unit, which tolerates nothing beside it."""
         for other_name, other in self._neighbours(node):
-            running = self._units[other.running[0]].unit if other.running else None
+            running = self._state(other.running[0]).unit if other.running else None
             starting = other.engine is not None and other.engine.phase != "ready"
             if isinstance(running, PerfUnit) or (alone and (running is not None or starting)):
                 return False
@@ -367,18 +356,31 @@ class Dispatcher:
                 return False
         return True
 
-    def _wants_perf(self, name: str, node: _Node) -> bool:
+    def _wants_perf(self, name: str, node: NodeState) -> bool:
         ready = node.engine is not None and node.engine.phase == "ready"
         return ready and node.engine is not None and self._perf_unit(name, node.engine) is not None
 
-    def _host_is_quiet(self, node: _Node) -> bool:
+    def _host_is_quiet(self, node: NodeState) -> bool:
         """True if an engine may start here: no perf unit is running on any of the hosts."""
         return not any(
-            other.running and isinstance(self._units[other.running[0]].unit, PerfUnit)
+            other.running and isinstance(self._state(other.running[0]).unit, PerfUnit)
             for _, other in self._neighbours(node)
         )
 
     # -------------------------------------------------------------------------------------------------------- giving up
+
+    def _give_up_stopped(self, actions: list[Action]) -> None:
+        """Give up pending blocks of targets that a check has stopped: their scores would say nothing."""
+        if self._draining:
+            return
+        checking = {node.engine.target for node in self._nodes.values() if node.engine and self._preflight.owed(node)}
+        for target, reason in self._preflight.stopped.items():
+            if target in checking:
+                continue
+            for state in [s for s in self._pending((target,)) if isinstance(s.unit, EvalUnit)]:
+                state.state = "given_up"
+                failure = Failure(cause="preflight", message=reason, given_up=True)
+                actions.append(GiveUp(state.unit.key, state.attempt, failure))
 
     def _give_up_unreachable(self, actions: list[Action]) -> None:
         """Give up pending units of targets that no node, present or awaited, can serve any more."""
@@ -398,12 +400,12 @@ class Dispatcher:
             failure = Failure(cause=cause, message=message, given_up=True)
             actions.append(GiveUp(state.unit.key, state.attempt, failure))
 
-    def _may_serve(self, name: str, node: _Node, unit: PerfUnit | EvalUnit) -> bool:
+    def _may_serve(self, name: str, node: NodeState, unit: PerfUnit | EvalUnit | CheckUnit) -> bool:
         if unit.target not in self._slots[node.slot]:
             return False
         engine = node.engine
         up = engine is not None and engine.target == unit.target and engine.phase != "stopping"
-        if up and (isinstance(unit, EvalUnit) or (engine is not None and engine.launch == unit.launch)):
+        if up and (not isinstance(unit, PerfUnit) or (engine is not None and engine.launch == unit.launch)):
             return True
         return self._start_failures.get((name, unit.target), 0) < ENGINE_START_TRIES
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from raybench.records import EvalUnit, Failure, PerfUnit
+from raybench.records import CheckUnit, EvalUnit, Failure, PerfUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ class UnitDone:
     node: str
     key: str
     attempt: int
+    stop: str | None = None
+    """A check's reason why no eval of its target may start any more; None for everything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,13 @@ class Drain:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class UnitsDropped:
+    """A rule of the plan decided that these units are not needed; those that run may end."""
+
+    keys: frozenset[str]
+
+
 Event = (
     NodeJoined
     | NodeLost
@@ -101,6 +110,7 @@ Event = (
     | SampleDone
     | UnitDone
     | UnitFailed
+    | UnitsDropped
     | Drain
 )
 
@@ -127,7 +137,7 @@ class RunUnit:
     """Run a unit; the answer is UnitDone or UnitFailed, with SampleDone between."""
 
     node: str
-    unit: PerfUnit | EvalUnit
+    unit: PerfUnit | EvalUnit | CheckUnit
     """An eval unit holds only the samples that are still missing."""
     attempt: int
 

@@ -1,27 +1,33 @@
 """From a configuration and the evals' rows to a plan with nothing left to default."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import JsonValue
 
+from raybench.config.evals import EvalConfig
 from raybench.config.schema import OneBatchSweep, RunConfig, TargetConfig
 from raybench.evals import eval_of
 from raybench.evals.base import Rows
 from raybench.evals.specs import sample_specs
+from raybench.plan.checks import check_units
 from raybench.plan.keys import eval_key, order_seed, perf_key, prompt_seed, target_identity
-from raybench.records import EvalUnit, OneBatchLoad, PerfUnit, Plan
+from raybench.records import CheckUnit, EvalUnit, OneBatchLoad, PerfUnit, Plan, RuleSpec, SampleSpec
 
 
 def expand(config: RunConfig, rows: Mapping[str, Rows]) -> Plan:
     """All units of all targets; `rows` by the eval's name in the configuration. Raises ConfigError, RowsError."""
-    units: list[PerfUnit | EvalUnit] = []
+    units: list[PerfUnit | EvalUnit | CheckUnit] = []
+    rules: list[RuleSpec] = []
     for target in config.targets:
         identity = target_identity(config, target)
         for sweep in config.perf:
             units.extend(_perf_units(config, target, sweep, identity))
-        units.extend(_eval_units(config, target, rows, identity))
-    return Plan(units=tuple(units))
+        blocks = _eval_units(config, target, rows, identity)
+        units.extend(check_units(config, target, identity, blocks))
+        units.extend(blocks)
+        rules += [rule for settings in config.evals for rule in eval_rules(settings, target.name)]
+    return Plan(units=tuple(units), rules=tuple(rules))
 
 
 def _perf_units(
@@ -54,12 +60,55 @@ def _eval_units(
     units: list[EvalUnit] = []
     for settings in config.evals:
         samples = sample_specs(eval_of(settings), rows[settings.name], settings, config.seed, identity)
-        for block, start in enumerate(range(0, len(samples), settings.block_size)):
-            part = samples[start : start + settings.block_size]
+        for block, (stage, part) in enumerate(_blocks(samples, settings)):
             units.append(
                 EvalUnit(
-                    key=eval_key(target.name, part), target=target.name, eval=settings.name, block=block, samples=part,
-                    sampling=settings.sampling, concurrency=settings.concurrency, timeout_s=settings.timeout_s,
+                    key=eval_key(target.name, part), target=target.name, eval=settings.name, block=block, stage=stage,
+                    samples=part, sampling=settings.sampling, concurrency=settings.concurrency,
+                    timeout_s=settings.timeout_s, route=settings.route,
                 )
             )  # fmt: skip
     return units
+
+
+def _blocks(samples: Iterable[SampleSpec], settings: EvalConfig) -> Iterator[tuple[int, tuple[SampleSpec, ...]]]:
+    """Blocks with their stages. All questions are asked once before any is asked again: rates in flight are then about
+    the whole exam, not about its first questions, whose repeats would all be cut or none."""
+    stages = settings.adaptive.stages if settings.adaptive else (settings.repeats,)
+    first = 0
+    for stage, last in enumerate(stages):
+        inside = sorted((s for s in samples if first <= s.repeat < last), key=lambda sample: sample.repeat)
+        for start in range(0, len(inside), settings.block_size):
+            yield stage, tuple(inside[start : start + settings.block_size])
+        first = last
+
+
+def eval_rules(settings: EvalConfig, target: str) -> list[RuleSpec]:
+    """The rules of one eval on one target, with all numbers that they need."""
+    stop = settings.stop_rules
+    limits = {"truncated": stop.truncated, "unparsed": stop.unparsed, "errored": stop.errored}
+    rules = [
+        RuleSpec(
+            kind=f"stop_{sign}", target=target, eval=settings.name,
+            parameters={"limit": limit, "min_samples": float(stop.min_samples)}
+            | ({"expected": _expected_truncated(settings)} if sign == "truncated" else {}),
+        )
+        for sign, limit in limits.items()
+        if limit is not None
+    ]  # fmt: skip
+    plan, known = settings.adaptive, settings.measured_reference
+    if plan is not None:
+        # What the stages are held against belongs to the plan: another reference decides otherwise.
+        against = known.score if known is not None and settings.gated_by == "reference" else settings.baseline
+        numbers = {"against": against or 0.0, "margin": settings.margin, "alpha": plan.alpha}
+        numbers |= {f"repeats_{stage}": float(repeats) for stage, repeats in enumerate(plan.stages)}
+        rules.append(RuleSpec(kind="adaptive", target=target, eval=settings.name, parameters=numbers))
+    return rules
+
+
+def _expected_truncated(settings: EvalConfig) -> float:
+    """Cut replies that are no news: what the reference had at the same limit, or what the user says."""
+    known = settings.measured_reference
+    if known is None or known.sampling.max_tokens != settings.sampling.max_tokens:
+        return settings.stop_rules.expected_truncated
+    return max(settings.stop_rules.expected_truncated, known.truncated_fraction or 0.0)

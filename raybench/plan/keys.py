@@ -10,7 +10,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from raybench.config.schema import Managed, RunConfig, TargetConfig, engine_of
-from raybench.records import EvalUnit, OneBatchLoad, PerfUnit, Plan, SampleSpec, WarmUp, content_hash
+from raybench.records import CheckUnit, EvalUnit, OneBatchLoad, PerfUnit, Plan, SampleSpec, WarmUp, content_hash
 
 
 def target_identity(config: RunConfig, target: TargetConfig) -> dict[str, JsonValue]:
@@ -50,14 +50,23 @@ def eval_key(target: str, samples: tuple[SampleSpec, ...]) -> str:
     return content_hash(["eval", target, [sample.key for sample in samples]])
 
 
+def check_key(identity: dict[str, JsonValue], unit: CheckUnit, place: int) -> str:
+    """Key of a preflight check; `place` = which of the target's nodes, never the node."""
+    return content_hash(["check", identity, unit.model_dump(mode="json", exclude={"key", "place", "stops"}), place])
+
+
 def order_seed(seed: int, sweep: str, repeat: int, launch: int) -> int:
     """Seed of the order in which the points of one (sweep, repeat, launch) are measured; the same on every target."""
     return _number([seed, "order", sweep, repeat, launch])
 
 
 def plan_digest(plan: Plan) -> str:
-    """Hash over the keys of all units and over the rules: two plans with one digest do the same work."""
-    units: list[JsonValue] = [[unit.key, unit.target, _place(unit)] for unit in plan.units]
+    """Hash over the keys of all units and over the rules: two plans with one digest do the same work.
+
+    Checks are no work, so a run may be finished with other ones, or without any.
+    """
+    work = [unit for unit in plan.units if not isinstance(unit, CheckUnit)]
+    units: list[JsonValue] = [[unit.key, unit.target, _place(unit)] for unit in work]
     rules: list[JsonValue] = [rule.model_dump(mode="json") for rule in plan.rules]
     return content_hash([units, rules])
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from raybench.records.base import Record
+from raybench.records.units import Check, Route
 
 
 class RequestRow(Record):
@@ -174,12 +175,20 @@ class SampleRecord(Record):
     """From sending to the end of the reply, in seconds (simulated where scaled)."""
     num_transport_retries: int = 0
     """Transport faults that were retried; content is never retried."""
+    matched_stop: int | str | None = None
+    """What ended the reply, where the server says: a token's id, or a text that was taken for a stop word."""
+    reasoning_chars: int | None = None
+    """Length of the text that the server's reasoning parser took out of the reply; None where it took none."""
     error: str | None = None
     """Error text, redacted; None if all went well."""
 
 
 Outcome = Literal["correct", "incorrect", "unparsed", "truncated", "errored"]
 """What a sample comes to. Derived when a ledger is read and never stored; the five never merge."""
+
+
+Sign = Literal["truncated", "unparsed", "errored", "empty", "looping", "run_on"]
+"""Something about a sample that a rate counts; a sample may bear several. Derived, like the outcome."""
 
 
 class EvalMeasurement(Record):
@@ -197,17 +206,63 @@ class EvalMeasurement(Record):
     """True: replies are made up."""
 
 
-Measurement = Annotated[PerfMeasurement | EvalMeasurement, Field(discriminator="kind")]
+class TeacherForced(Record):
+    """Log-probabilities of one fixed text as a server reads it, token by token; servers of the same weights agree."""
+
+    tokens_sha256: str
+    """First 16 digits of the SHA-256 over the token ids: only equal ones can be compared."""
+    logprobs: tuple[float, ...]
+    """Log-probability of every token but the first, given those before it; rounded to 1e-5."""
+    top_ids: tuple[int, ...] = ()
+    """Most probable token at each of these places; empty where the server does not say."""
 
 
-Cause = Literal["node_lost", "engine_died", "engine_start", "timeout", "client", "bug", "stopped"]
+class CheckMeasurement(Record):
+    """What a preflight check saw: body of its `unit_done`."""
+
+    kind: Literal["check"] = "check"
+    """Tag of the union of measurements."""
+    check: Check
+    """Which check."""
+    target: str
+    """Target that was checked."""
+    place: int
+    """Which of its nodes, from 0."""
+    route: Route = "chat"
+    """Route that was checked."""
+    result: Literal["ok", "warn", "stop"]
+    """ok: nothing to say. warn: to be known. stop: scores of this server would say nothing about the model."""
+    words: str
+    """What was seen, in a sentence, without text of any question of an eval."""
+    evidence: dict[str, float] = {}
+    """Numbers that decided."""
+    num_requests: int = 0
+    """Requests that made the engine generate."""
+    duration_s: float
+    """Wall time in real seconds."""
+    samples: tuple[SampleRecord, ...] = ()
+    """Canaries as they came back."""
+    prompt_tokens: tuple[int | None, ...] = ()
+    """Length of every prompt as the server counted it, in the order of the unit's questions."""
+    replies: tuple[tuple[str, ...], ...] = ()
+    """Agreement: the first tokens of every greedy reply (words, where the server shows no tokens)."""
+    texts: tuple[TeacherForced, ...] = ()
+    """Numerics: the fixed texts."""
+    simulated: bool = False
+    """True: a simulated engine answered."""
+
+
+Measurement = Annotated[PerfMeasurement | EvalMeasurement | CheckMeasurement, Field(discriminator="kind")]
+
+
+Cause = Literal["node_lost", "engine_died", "engine_start", "timeout", "client", "bug", "stopped", "preflight"]
 
 
 class Failure(Record):
     """Why an attempt failed or a unit was given up: body of `unit_failed`."""
 
     cause: Cause
-    """Budget that the failure is charged to; `stopped` (by the user) is charged to none."""
+    """Budget that the failure is charged to; `stopped` (by the user) and `preflight` (a check said stop) have none."""
     message: str
     """What happened, secrets redacted, with the tail of the engine's log where it helps."""
     given_up: bool = False

@@ -7,6 +7,12 @@ from pydantic import Field
 
 from raybench.records.base import Record, content_hash
 
+Route = Literal["chat", "completions"]
+"""Route of an eval's requests: `chat` goes through the server's chat template, `completions` sends the bare text."""
+
+Check = Literal["limits", "grader", "prompt", "canary", "agreement", "numerics"]
+"""Preflight checks, in the order in which a node makes them: the cheap ones first."""
+
 
 class OneBatchLoad(Record):
     """A whole batch in one streaming request, all prompts arriving at once (SGLang's static-batch measurement)."""
@@ -92,6 +98,11 @@ def prompt_hash(messages: Sequence[Message]) -> str:
     return content_hash([message.model_dump() for message in messages], 64)
 
 
+def bare_text(messages: Sequence[Message]) -> str:
+    """Messages as the completions route gets them: their text alone, without any chat format."""
+    return "\n\n".join(message.content for message in messages)
+
+
 class SampleSpec(Record):
     """One question asked once: (question, repeat). Rendered here, so that nodes need no data set and no hub token."""
 
@@ -124,6 +135,8 @@ class EvalUnit(Record):
     """Name of the eval in the configuration."""
     block: int = Field(ge=0)
     """Number of the block within the eval, from 0."""
+    stage: int = Field(default=0, ge=0)
+    """Stage of an adaptive eval that the samples belong to, from 0; a block never straddles two."""
     samples: tuple[SampleSpec, ...]
     """The samples, in the order in which they are sent."""
     sampling: Sampling
@@ -132,18 +145,60 @@ class EvalUnit(Record):
     """Requests in flight at a time."""
     timeout_s: float = Field(gt=0)
     """Limit of one request in seconds."""
+    route: Route = "chat"
+    """Route that the requests take."""
 
 
-Unit = Annotated[PerfUnit | EvalUnit, Field(discriminator="kind")]
+class ReplyBudget(Record):
+    """What one eval grants its replies, for the check of limits."""
+
+    eval: str
+    """Name of the eval in the configuration."""
+    max_tokens: int = Field(ge=1)
+    """Limit of a reply that the configuration sets."""
+    needed_tokens: int | None = None
+    """Smallest limit that leaves room for the replies of current models; None where nobody knows (stand-in rows)."""
+
+
+class CheckUnit(Record):
+    """One preflight check of one node of a target, made on the very engine that is about to answer scored samples."""
+
+    kind: Literal["check"] = "check"
+    """Tag of the union of units."""
+    key: str
+    """Content hash of what is checked and of the place; never of a node."""
+    target: str
+    """Name of the target in the configuration."""
+    check: Check
+    """Which check."""
+    place: int = Field(ge=0)
+    """Which of the target's nodes, counted from 0: a node that replaces a lost one has its place."""
+    route: Route = "chat"
+    """Route of the evals that follow."""
+    samples: tuple[SampleSpec, ...] = ()
+    """Questions that the check asks: canaries, or the longest question of every eval."""
+    graders: tuple[str, ...] = ()
+    """Canaries: the eval that reads the reply, for each sample."""
+    budgets: tuple[ReplyBudget, ...] = ()
+    """Limits: the evals, one for each sample."""
+    stops: bool = True
+    """False: the target's evals go on whatever the check finds."""
+    timeout_s: float = Field(gt=0)
+    """Limit of one request in seconds."""
+
+
+Unit = Annotated[PerfUnit | EvalUnit | CheckUnit, Field(discriminator="kind")]
 
 
 class RuleSpec(Record):
-    """An adaptive part of the plan: a pure function (rule, ledger) -> next units or stop, named by `kind`."""
+    """An adaptive part of the plan: a pure function (rule, what came back) -> stop or go on, named by `kind`."""
 
     kind: str
     """Name in `raybench.plan.rules.RULES`."""
     target: str
-    """Target that it adds units to."""
+    """Target whose units it decides on."""
+    eval: str | None = None
+    """Eval whose units it decides on."""
     parameters: dict[str, float] = {}
     """Its numbers."""
 

@@ -1,8 +1,9 @@
 """The report as a Markdown page: verdict and findings first, numbers after. Pure."""
 
-from raybench.report import numbers, tables
+from raybench.report import diagnosis_page, numbers, tables
 from raybench.report.accuracy_page import accuracy_blocks, differences
 from raybench.report.model import Comparison, PerfRow, Report
+from raybench.report.preflight_page import preflight_section
 from raybench.report.tables import markdown_table
 from raybench.report.words import groups, in_short, missing_sentence, run_command, verdict_sentence
 
@@ -20,6 +21,8 @@ def render(report: Report) -> str:
         *_performance(report),
         *_comparisons(report),
         *accuracy_blocks(report),
+        *_diagnosis(report),
+        *preflight_section(report.preflight),
         *_startup(report),
         *_targets(report),
         *_failures(report),
@@ -136,6 +139,14 @@ def _reference(report: Report, comparison: Comparison) -> list[str]:
         f"{comparison.caveat} Ratios are this run / published.",
         markdown_table(tables.reference_table(comparison, report.perf)),
     ]
+
+
+def _diagnosis(report: Report) -> list[str]:
+    paragraphs, curves = diagnosis_page.diagnosis_blocks(report)
+    blocks = ["## Diagnosis", *paragraphs] if paragraphs else []
+    if curves:
+        blocks += ["### Score by limit of the replies", diagnosis_page.CURVE_NOTE, *map(markdown_table, curves)]
+    return blocks
 
 
 def _startup(report: Report) -> list[str]:

@@ -9,9 +9,11 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from raybench.config.schema import FlagValue
-from raybench.records import Finding, MemoryUsage, Record, Sampling, StartUpPhase
+from raybench.records import Check, Finding, MemoryUsage, Record, Route, Sampling, StartUpPhase
 from raybench.stats.accuracy import AccuracyScore
 from raybench.stats.compare import AccuracyComparison, Ratio
+from raybench.validity.counterfactual import Counterfactual
+from raybench.validity.diagnosis import Diagnosis
 from raybench.validity.timed import TimedConfiguration
 from raybench.validity.verdict import Verdict
 
@@ -366,6 +368,31 @@ class StartUpRow(Record):
     """Phases with their durations."""
 
 
+class PreflightRow(Record):
+    """One check of one node before its first scored sample."""
+
+    target: str
+    """Name of the target."""
+    node: str
+    """Short name of the node."""
+    start: str
+    """Id of the physical engine start that was checked."""
+    check: Check
+    """Which check."""
+    route: Route
+    """Route that was checked."""
+    result: Literal["ok", "warn", "stop"]
+    """What it came to."""
+    words: str
+    """What was seen."""
+    evidence: dict[str, float] = {}
+    """Numbers that decided."""
+    num_requests: int = 0
+    """Requests that made the engine generate."""
+    duration_s: float
+    """Wall time in real seconds."""
+
+
 class Session(Record):
     """One session on the run folder."""
 
@@ -414,6 +441,10 @@ class Provenance(Record):
     """Planned samples."""
     num_samples_missing: int
     """Samples without a record."""
+    num_units_dropped: int = 0
+    """Planned units that a rule of the plan decided not to run; they are not missing."""
+    num_samples_dropped: int = 0
+    """Planned samples that are not missing because a rule dropped their unit."""
     end: str | None
     """How the last session ended, in the driver's words; None if it never said."""
 
@@ -435,10 +466,16 @@ class Report(Record):
     """Targets against the first one, then targets against published rows."""
     evals: tuple[EvalRow, ...]
     """Evals: by eval and target."""
+    preflight: tuple[PreflightRow, ...] = ()
+    """Checks before the evals: by target, node and check; empty where none were made."""
     startup: tuple[StartUpRow, ...]
     """Engine starts in order."""
     provenance: Provenance
     """Where it comes from."""
+    diagnoses: tuple[Diagnosis, ...] = ()
+    """A named cause for every sick eval; empty when all are well."""
+    counterfactuals: tuple[Counterfactual, ...] = ()
+    """Scores under smaller limits of the replies, where replies are long enough to tell."""
 
     @property
     def simulated(self) -> bool:

@@ -10,10 +10,14 @@ from raybench.records import EngineFacts, EvalUnit, Finding, GpuFacts, PerfUnit
 from raybench.report.compare import comparisons
 from raybench.report.model import FailureRow, Provenance, Report, Session, StartUpRow, TargetRow
 from raybench.report.points import perf_rows
+from raybench.report.preflight_page import preflight_rows
 from raybench.report.scores import eval_rows
-from raybench.validity.accuracy import accuracy_findings
+from raybench.validity.counterfactual import counterfactual
+from raybench.validity.diagnosis import diagnoses
 from raybench.validity.engine import KERNEL_ARGS, engine_findings, simulated_targets, used_engines
+from raybench.validity.eval_checks import checked_evals, eval_findings
 from raybench.validity.perf import perf_findings
+from raybench.validity.preflight import preflight_findings
 from raybench.validity.verdict import verdict
 
 _SEVERITIES = ("red", "warn", "info")
@@ -22,18 +26,28 @@ _SEVERITIES = ("red", "warn", "info")
 def make_report(view: RunView, more_findings: Iterable[Finding] = ()) -> Report:
     """The report of a view. `more_findings` are those that need the disk (`raybench.report.write`)."""
     provenance = _provenance(view)
-    found = [*more_findings, *engine_findings(view), *perf_findings(view), *accuracy_findings(view)]
+    evals = checked_evals(view)
+    found = [
+        *more_findings,
+        *engine_findings(view),
+        *perf_findings(view),
+        *preflight_findings(view),
+        *eval_findings(evals),
+    ]
     found.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
-    perf, evals = perf_rows(view, found), eval_rows(view, found)
+    perf, rows = perf_rows(view, found), eval_rows(view, found)
     return Report(
         verdict=verdict(found, provenance.num_units_missing + provenance.num_samples_missing),
         findings=tuple(found),
         targets=tuple(_target(view, target) for target in view.config.targets),
         perf=perf,
-        comparisons=comparisons(view, perf, evals),
-        evals=evals,
+        comparisons=comparisons(view, perf, rows),
+        evals=rows,
+        preflight=preflight_rows(view),
         startup=tuple(_startup(facts) for facts in view.engines.values()),
         provenance=provenance,
+        diagnoses=diagnoses(view, evals, found),
+        counterfactuals=tuple(curve for one in evals if (curve := counterfactual(one.scored)) is not None),
     )
 
 
@@ -140,8 +154,14 @@ def _provenance(view: RunView) -> Provenance:
         plan_digest=view.plan.digest if view.plan else None, sessions=sessions,
         first_unix_s=view.first_t, last_unix_s=view.last_t, num_units=len(view.units),
         num_units_missing=_num_missing(view), num_samples=samples, num_samples_missing=len(view.missing_samples()),
+        num_units_dropped=len(view.dropped), num_samples_dropped=_num_samples_dropped(view),
         end=ends[-1] if ends else None,
     )  # fmt: skip
+
+
+def _num_samples_dropped(view: RunView) -> int:
+    units = [unit for key, unit in view.units.items() if key in view.dropped and isinstance(unit, EvalUnit)]
+    return sum(sample.key not in view.samples for unit in units for sample in unit.samples)
 
 
 def _num_missing(view: RunView) -> int:

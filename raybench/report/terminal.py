@@ -7,6 +7,7 @@ from rich.text import Text
 
 from raybench.report import numbers
 from raybench.report.accuracy_words import against_parts, interval_parts, rates_text, score_text, timed_text
+from raybench.report.diagnosis_page import diagnosis_lines
 from raybench.report.model import Comparison, EvalRow, PerfRow, Report, Spread
 from raybench.report.words import (
     FindingGroup,
@@ -41,6 +42,8 @@ def print_report(report: Report, console: Console) -> None:
     if report.evals:
         console.print()
         _print_evals(report, console)
+    for line in diagnosis_lines(report):
+        console.print(Text(f"DIAGNOSIS {line}", style="bold yellow"))
     console.print()
 
 

@@ -32,6 +32,13 @@ TITLES = {
     "simulated_beside_real": "Simulated and real engines in one report",
     "resolved_args_differ": "The engines chose different settings by themselves",
     "rows_altered": "Per-request rows are missing or were changed",
+    "limits": "Replies have too little room",
+    "grader_broken": "The graders fail their own test",
+    "prompt_format": "Prompts are not in the model's own format",
+    "canary_failed": "Trivial questions are not answered",
+    "nodes_disagree": "Nodes of one target answer differently",
+    "numerics_differ": "Nodes of one target compute differently",
+    "unchecked": "A node answered samples without its checks",
     "truncated": "Replies were cut at max_tokens",
     "errored": "Samples ended in errors",
     "unparsed": "Answers could not be read",
@@ -39,6 +46,17 @@ TITLES = {
     "identical_repeats": "Repeats of a question gave the same text",
     "letter_bias": "Wrong answers favour some letters",
     "reference_differs": "The measured reference is of something else",
+    "position_bias": "The place of the right option decides",
+    "stopped_by_rule": "An eval was stopped by a rule of the plan",
+    "looping": "Replies repeat themselves without end",
+    "run_on": "Replies go on after their answer",
+    "stray_stop": "Stop words that nobody sent end replies",
+    "thoughts_only": "All of the reply went to the thoughts",
+    "same_length": "Many replies have the same length",
+    "prompt_tokens_differ": "Servers of one target read the same prompt differently",
+    "prompt_tokens_differ_between_targets": "The targets read the same prompt differently",
+    "node_low": "One node answers worse than the others",
+    "repeats_drift": "Answers changed while the run went on",
 }
 """A headline for every check; checks without one are shown by their code."""
 
@@ -92,9 +110,9 @@ def verdict_sentence(report: Report) -> str:
     parts: list[str] = []
     match report.verdict:
         case "VALID":
-            whole = f"all {_count(made.num_units, 'unit')}"
+            whole = f"all {_count(made.num_units - made.num_units_dropped, 'unit')}"
             if made.num_samples:
-                whole += f" and {_count(made.num_samples, 'sample')}"
+                whole += f" and {_count(made.num_samples - made.num_samples_dropped, 'sample')}"
             parts.append(f"{whole} came back and no check is red.")
         case "INVALID":
             about = "it is" if reds == 1 else "they are"
@@ -103,6 +121,8 @@ def verdict_sentence(report: Report) -> str:
             parts.append("results are missing; those that are here are sound as far as the checks can tell.")
     if report.num_missing:
         parts.append(missing_sentence(report))
+    if made.num_samples_dropped:
+        parts.append(f"{_count(made.num_samples_dropped, 'sample')} were not asked: a rule of the plan had decided.")
     if warnings:
         parts.append(f"{_count(warnings, 'warning')} below.")
     text = " ".join(parts)

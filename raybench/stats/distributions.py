@@ -6,7 +6,12 @@ Only `scipy.special` is taken from scipy: `scipy.stats` takes three times as lon
 
 from math import sqrt
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy import special
+
+Curve = NDArray[np.float64]
+"""Values along a grid."""
 
 
 def normal_quantile(probability: float) -> float:
@@ -46,3 +51,13 @@ def mcnemar_exact_p(num_only_a: int, num_only_b: int) -> float:
 def chi_square_p(statistic: float, num_degrees: int) -> float:
     """Upper tail of the chi-square distribution."""
     return float(special.chdtrc(num_degrees, statistic))
+
+
+def normal_tail(z: float) -> float:
+    """Upper tail of the standard normal distribution."""
+    return float(special.ndtr(-z))
+
+
+def normal_cdf(values: Curve) -> Curve:
+    """Standard normal distribution function, value by value."""
+    return special.ndtr(values)

@@ -25,7 +25,8 @@ Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID", "INCOMPLETE"]
 difference below half of the margin. INCONCLUSIVE: neither. INVALID and INCOMPLETE are the report's: a red check is
 about the eval, or samples are missing, and then there is no verdict."""
 
-_ONE_SIDED = 0.95
+ONE_SIDED = 0.95
+"""Confidence of the gate's bounds where the data are looked at once."""
 _POWER = 0.80
 
 
@@ -85,6 +86,8 @@ class Holding:
     """Which of the two gates; one that is None gates nothing."""
     margin: float = 0.05
     """Loss that the gate accepts."""
+    confidence: float = ONE_SIDED
+    """Confidence of the gate's bounds, each on its side: higher where this is one of several looks."""
 
 
 NOTHING = Holding()
@@ -99,7 +102,7 @@ def gate_of(counts: ItemCounts, holding: Holding) -> Gate | None:
             known = holding.published
         case "none":
             known = None
-    return None if known is None else _gate(counts, known, holding.margin)
+    return None if known is None else _gate(counts, known, holding)
 
 
 def standings(counts: ItemCounts, holding: Holding) -> tuple[Standing, ...]:
@@ -169,9 +172,10 @@ def _distance(counts: ItemCounts, known: MeasuredReference | float) -> _Distance
     return _Distance(own, known.score, difference, smoothed_standard_error(theirs), len(both))
 
 
-def _gate(counts: ItemCounts, known: MeasuredReference | float, margin: float) -> Gate:
+def _gate(counts: ItemCounts, known: MeasuredReference | float, holding: Holding) -> Gate:
+    margin = holding.margin
     distance = _distance(counts, known)
-    lower, upper = distance.bounds(2 * _ONE_SIDED - 1)
+    lower, upper = distance.bounds(2 * holding.confidence - 1)
     if lower > -margin:
         verdict: Verdict = "PASS"
     elif upper < 0 and distance.difference < -margin / 2:
@@ -200,7 +204,7 @@ def _repeats_needed(distance: _Distance, margin: float) -> int | None:
 
     As it is, either the lower bound must clear -margin, or the upper one 0: the nearer of the two decides first.
     """
-    one_sided = normal_quantile(_ONE_SIDED)
+    one_sided = normal_quantile(ONE_SIDED)
     room = max(margin + distance.difference, -distance.difference)
     decides = _repeats_at(distance, room / one_sided)
     passes = _repeats_at(distance, margin / (one_sided + normal_quantile(_POWER)))

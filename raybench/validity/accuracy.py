@@ -13,13 +13,15 @@ from raybench.config.evals import EvalConfig
 from raybench.evals import eval_of
 from raybench.evals.base import Eval
 from raybench.evals.grade import outcomes
+from raybench.ledger.bodies import STOP_EVAL, STOP_REPEATS, Decision
 from raybench.ledger.view import RunView
 from raybench.records import EvalUnit, Finding, Outcome, SampleRecord, SampleSpec, Severity
 from raybench.stats.accuracy import AccuracyScore, score
 from raybench.stats.distributions import chi_square_p
-from raybench.stats.gate import Holding
+from raybench.stats.rates import rate
 from raybench.validity.engine import simulated_targets
-from raybench.validity.references import differences, prompts_digest
+from raybench.validity.holding import holding_of
+from raybench.validity.references import prompts_digest
 
 TRUNCATED_FRACTION = 0.01
 ERRORED_FRACTION = 0.01
@@ -49,7 +51,9 @@ class ScoredEval:
     outcomes: dict[tuple[str, int], Outcome]
     """Their outcomes by (question, repeat)."""
     score: AccuracyScore
-    """The score, its intervals and its gate."""
+    """The score, its intervals and its gate. Where the repeats ended early, over those that decided."""
+    nodes: dict[tuple[str, int], str]
+    """Node that answered, by (question, repeat)."""
     lenient_score: float | None
     """Score if answers in another form than the requested one counted; None when nothing was answered. Shown beside
     the score, never instead of it."""
@@ -58,6 +62,8 @@ class ScoredEval:
     reference_differs: tuple[str, ...] = ()
     """What makes the measured reference another measurement, in words; empty where it is comparable, or there is
     none."""
+    ruling: Decision | None = None
+    """What a rule of the plan decided about it; None = nothing."""
 
 
 def scored_evals(view: RunView) -> Iterator[ScoredEval]:
@@ -66,26 +72,36 @@ def scored_evals(view: RunView) -> Iterator[ScoredEval]:
     for unit in view.units.values():
         if isinstance(unit, EvalUnit):
             planned[unit.target, unit.eval].extend(unit.samples)
-    simulated = simulated_targets(view)
     for target in view.config.targets:
         for config in view.config.evals:
             wanted = planned.get((target.name, config.name))
             if not wanted:
                 continue
-            evaluation = eval_of(config)
-            samples = tuple(view.samples[spec.key] for spec in wanted if spec.key in view.samples)
-            graded = outcomes(samples, evaluation)
-            digest, reference = prompts_digest(wanted), config.measured_reference
-            others: tuple[str, ...] = ()
-            if reference is not None:
-                others = differences(
-                    reference, prompts_sha256=digest, sampling=config.sampling,
-                    num_questions=len({spec.question for spec in wanted}), simulated=target.name in simulated,
-                )  # fmt: skip
-            holding = Holding(config.baseline, None if others else reference, config.gated_by, config.margin)
-            figures = score(graded, {(spec.question, spec.repeat) for spec in wanted}, holding)
-            lenient = lenient_score(samples, graded, evaluation)
-            yield ScoredEval(target.name, config, evaluation, samples, graded, figures, lenient, digest, others)
+            yield _scored(view, target.name, config, wanted)
+
+
+def _scored(view: RunView, target: str, config: EvalConfig, planned: Sequence[SampleSpec]) -> ScoredEval:
+    evaluation, digest = eval_of(config), prompts_digest(planned)
+    held, others = holding_of(config, planned, simulated=target in simulated_targets(view))
+    ruling = view.ruling(target, config.name)
+    if ruling is not None and ruling.what == STOP_REPEATS:
+        # Later repeats that ran already are left out: the look was at the earlier ones.
+        planned = [spec for spec in planned if spec.repeat < ruling.numbers["num_repeats"]]
+    samples = tuple(view.samples[spec.key] for spec in planned if spec.key in view.samples)
+    graded = outcomes(samples, evaluation)
+    return ScoredEval(
+        target=target,
+        config=config,
+        evaluation=evaluation,
+        samples=samples,
+        outcomes=graded,
+        score=score(graded, {(spec.question, spec.repeat) for spec in planned}, held),
+        nodes={(s.question, s.repeat): view.sample_nodes.get(s.key, "") for s in samples},
+        lenient_score=lenient_score(samples, graded, evaluation),
+        prompts_sha256=digest,
+        reference_differs=others,
+        ruling=ruling,
+    )
 
 
 def lenient_score(
@@ -115,15 +131,16 @@ def accuracy_findings(view: RunView) -> list[Finding]:
 def findings(scored: ScoredEval) -> list[Finding]:
     """Findings about one eval on one target."""
     checks = (
-        _truncated, _errored, _unparsed, _format_ignored, _max_tokens_low, _identical_repeats, _letter_bias,
+        _stopped, _truncated, _errored, _unparsed, _format_ignored, _max_tokens_low, _identical_repeats, _letter_bias,
         _reference_differs,
     )  # fmt: skip
     return [found for check in checks if (found := check(scored)) is not None]
 
 
-def _finding(
+def eval_finding(
     scored: ScoredEval, named: tuple[str, Severity], rule: str, evidence: dict[str, float], advice: str
 ) -> Finding:
+    """A finding about one eval on one target; `named` = (code, severity)."""
     code, severity = named
     return Finding(
         code=code,
@@ -135,6 +152,17 @@ def _finding(
         evidence=evidence,
         advice=advice,
     )
+
+
+def _stopped(scored: ScoredEval) -> Finding | None:
+    ruling = scored.ruling
+    if ruling is None or ruling.what != STOP_EVAL:
+        return None
+    never = scored.score.num_planned - scored.score.num_samples
+    evidence = ruling.numbers | {"num_never_asked": float(never)}
+    advice = f"{ruling.reason}; the other {never} samples were not asked. Remove the cause (see Diagnosis) and run anew"
+    rule = "the run goes to its end: no rule of the plan stops it"
+    return eval_finding(scored, ("stopped_by_rule", "red"), rule, evidence, advice)
 
 
 def _truncated(scored: ScoredEval) -> Finding | None:
@@ -161,7 +189,7 @@ def _truncated(scored: ScoredEval) -> Finding | None:
             f"raise sampling.max_tokens from {limit} {enough}; if replies then still run to the limit, read one: "
             "endless repetition calls for a temperature or a presence_penalty"
         )
-    return _finding(
+    return eval_finding(
         scored, ("truncated", "red"), f"at most {TRUNCATED_FRACTION:.0%} of the replies are cut", evidence, advice
     )
 
@@ -183,7 +211,7 @@ def _errored(scored: ScoredEval) -> Finding | None:
     else:
         advice = "look at the engine's log for the faults of these requests, then run again with --resume"
     rule = f"at most {ERRORED_FRACTION:.0%} of the samples stay without a reply after all retries"
-    return _finding(scored, ("errored", "red"), rule, evidence, advice + said)
+    return eval_finding(scored, ("errored", "red"), rule, evidence, advice + said)
 
 
 def _unparsed(scored: ScoredEval) -> Finding | None:
@@ -202,7 +230,15 @@ def _unparsed(scored: ScoredEval) -> Finding | None:
             "read a few of these replies in the ledger: the model ignores the answer's format (a wrong chat template?)"
         )
     rule = f"at most {UNPARSED_FRACTION:.0%} of the replies have no answer that can be read"
-    return _finding(scored, ("unparsed", "warn"), rule, evidence, advice)
+    return eval_finding(scored, ("unparsed", _unparsed_severity(scored)), rule, evidence, advice)
+
+
+def _unparsed_severity(scored: ScoredEval) -> Severity:
+    """Red where the eval would have been stopped: its score is then the grader's, or the format's, not the model's."""
+    rules, seen = scored.config.stop_rules, scored.score
+    if rules.unparsed is None or seen.num_samples < rules.min_samples:
+        return "warn"
+    return "red" if rate(seen.counts["unparsed"], seen.num_samples, seen.num_samples).low > rules.unparsed else "warn"
 
 
 def _format_ignored(scored: ScoredEval) -> Finding | None:
@@ -215,7 +251,7 @@ def _format_ignored(scored: ScoredEval) -> Finding | None:
         "template and at a system prompt that came in between, then read a few unparsed replies in the ledger"
     )
     rule = f"answers in another form than the requested one would add at most {FORMAT_GAP:.0%} to the score"
-    return _finding(scored, ("format_ignored", "warn"), rule, evidence, advice)
+    return eval_finding(scored, ("format_ignored", "warn"), rule, evidence, advice)
 
 
 def _max_tokens_low(scored: ScoredEval) -> Finding | None:
@@ -225,7 +261,7 @@ def _max_tokens_low(scored: ScoredEval) -> Finding | None:
     evidence: dict[str, float] = {"max_tokens": limit, "recommended_tokens": needed}
     advice = f"raise sampling.max_tokens from {limit} to {needed}: a reply that is cut counts as not correct"
     rule = f"sampling.max_tokens is at least {needed}"
-    return _finding(scored, ("max_tokens_low", "warn"), rule, evidence, advice)
+    return eval_finding(scored, ("max_tokens_low", "warn"), rule, evidence, advice)
 
 
 def _reference_differs(scored: ScoredEval) -> Finding | None:
@@ -240,7 +276,7 @@ def _reference_differs(scored: ScoredEval) -> Finding | None:
         "save it with raybench report RUN_DIR --save-reference FILE"
     )
     evidence = {"num_differences": float(len(scored.reference_differs))}
-    return _finding(scored, ("reference_differs", "warn"), rule, evidence, advice)
+    return eval_finding(scored, ("reference_differs", "warn"), rule, evidence, advice)
 
 
 def _identical_repeats(scored: ScoredEval) -> Finding | None:
@@ -260,7 +296,9 @@ def _identical_repeats(scored: ScoredEval) -> Finding | None:
         "deterministic mode that ignores the request's seed"
     )
     rule = f"at most {IDENTICAL_FRACTION:.0%} of the pairs of repeats of a question are the same text"
-    return _finding(scored, ("identical_repeats", "warn"), rule, evidence, advice)
+    # Mostly one text: every interval counts one sample many times, and a verdict would rest on it.
+    severity: Severity = "red" if num_same > num_pairs / 2 else "warn"
+    return eval_finding(scored, ("identical_repeats", severity), rule, evidence, advice)
 
 
 def _is_long(sample: SampleRecord) -> bool:
@@ -294,7 +332,7 @@ def _letter_bias(scored: ScoredEval) -> Finding | None:
     evidence["p_value"] = p_value
     advice = "the options are shuffled, so a model that errs favours no letter: it guesses, or answers are misread"
     rule = f"wrong answers fall evenly on the letters that were wrong (chi-square, p at least {LETTER_BIAS_P:g})"
-    return _finding(scored, ("letter_bias", "warn"), rule, evidence, advice)
+    return eval_finding(scored, ("letter_bias", "warn"), rule, evidence, advice)
 
 
 def _wrong_letters(

@@ -249,3 +249,20 @@ def test_simulated_death_cuts_what_follows(tmp_path: Path) -> None:
         assert engine.death() is not None
     assert [record.status for record in records] == ["ok", "ok", "cut", "cut", "cut", "cut"]
     assert json.loads(records[-1].model_dump_json())["num_transport_retries"] == 1
+
+
+def test_the_completions_route_sends_the_bare_text_and_every_sampling_field() -> None:
+    body: dict[str, object] = {
+        "id": "c", "object": "text_completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "text": " 70", "finish_reason": "length", "logprobs": None}],
+        "usage": {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10},
+    }  # fmt: skip
+    (record,), server = ask_canned([reply(body)], route="completions")
+    assert (record.status, record.reply, record.finish_reason, record.prompt_tokens) == ("ok", " 70", "length", 6)
+    [(head, _)] = server.requests
+    assert head.startswith("POST /v1/completions ")
+    [said] = server.bodies()
+    assert said["prompt"] == "Be brief.\n\nQuestion 0?"
+    sent = SAMPLING.model_dump()
+    assert {name: said[name] for name in sent} == sent
+    assert (said["seed"], said["stream"]) == (1000, False)

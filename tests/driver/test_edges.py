@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from ledger_builder import LedgerBuilder
+from ledger_builder import LedgerBuilder, check_units
 from ledger_builder import config as ledger_config
 from rich.console import Console
 
@@ -15,7 +15,7 @@ from raybench.driver.finish import EXIT_BY_CAUSE, infrastructure_exit
 from raybench.driver.folder import JOB_VARIABLE, check_resumable, check_writable, choose
 from raybench.driver.screen import Screen
 from raybench.errors import ClusterError, ConfigError, LedgerError, StorageError
-from raybench.records import Failure, PerfUnit
+from raybench.records import EvalUnit, Failure, PerfUnit, Plan
 
 
 def test_the_run_folder_is_out_itself_or_named_after_the_run() -> None:
@@ -123,6 +123,7 @@ def test_auto_takes_no_notice_of_a_cluster_that_died(tmp_path: Path, monkeypatch
 def test_every_cause_has_its_exit_code() -> None:
     assert EXIT_BY_CAUSE == {
         "engine_start": 22, "engine_died": 23, "timeout": 23, "node_lost": 24, "client": 25, "bug": 1, "stopped": None,
+        "preflight": None,
     }  # fmt: skip
 
 
@@ -135,17 +136,17 @@ def test_a_job_log_gets_plain_timed_lines_and_one_line_a_unit() -> None:
     shown, text = screen()
     with shown:
         shown.line("n0 [joined] " + "x" * 60)
-        shown.counts({"pending": 1, "running": 1, "done": 1, "given_up": 0})
-        shown.counts({"pending": 0, "running": 1, "done": 2, "given_up": 0})
-        shown.counts({"pending": 0, "running": 1, "done": 2, "given_up": 0})
-        shown.counts({"pending": 0, "running": 0, "done": 2, "given_up": 1})
+        shown.counts({"pending": 1, "running": 1, "done": 1, "dropped": 0, "given_up": 0})
+        shown.counts({"pending": 0, "running": 1, "done": 2, "dropped": 0, "given_up": 0})
+        shown.counts({"pending": 0, "running": 1, "done": 2, "dropped": 0, "given_up": 0})
+        shown.counts({"pending": 0, "running": 0, "done": 2, "dropped": 0, "given_up": 1})
     assert text.getvalue().splitlines() == ["00:00 n0 [joined] " + "x" * 60, "00:00 2/3 units done, 1 running"]
 
 
 def test_a_terminal_gets_a_bar_that_goes_away() -> None:
     shown, text = screen(force_terminal=True)
     with shown:
-        shown.counts({"pending": 0, "running": 0, "done": 2, "given_up": 1})
+        shown.counts({"pending": 0, "running": 0, "done": 2, "dropped": 0, "given_up": 1})
     assert "1 given up" in text.getvalue()
     assert "units done" not in text.getvalue()
 
@@ -162,3 +163,17 @@ def test_the_first_unit_that_was_given_up_and_is_missing_names_the_exit_code() -
     assert infrastructure_exit(builder.view()) == 23
     builder.perf_done(perf[0], "n0.0", attempt=3)
     assert infrastructure_exit(builder.view()) == 24, "the first was done by a later session"
+
+
+def test_samples_that_a_check_stopped_and_checks_that_were_given_up_are_no_fault_of_the_infrastructure() -> None:
+    builder = LedgerBuilder(ledger_config())
+    canary = next(unit for unit in check_units("alpha") if unit.check == "canary")
+    builder.plan = Plan(units=(canary, *builder.plan.units))
+    builder.session()
+    builder.planned()
+    builder.failed(canary.key, Failure(cause="client", message="no client", given_up=True))
+    blocks = [unit for unit in builder.plan.units if isinstance(unit, EvalUnit)]
+    builder.failed(blocks[0].key, Failure(cause="preflight", message="another template", given_up=True))
+    assert infrastructure_exit(builder.view()) is None
+    builder.failed(blocks[1].key, Failure(cause="node_lost", message="gone", given_up=True))
+    assert infrastructure_exit(builder.view()) == 24

@@ -152,7 +152,7 @@ def test_from_the_yaml_through_a_simulated_engine_to_the_outcomes(
     config = tmp_path / "own.yaml"
     config.write_text(STUDY.format(rows=_rows(tmp_path, *answers), grader=grader))
     settings = load(config, presets=presets_of)
-    (unit,) = expand(settings, rows_of(settings.evals)).units
+    (unit,) = [unit for unit in expand(settings, rows_of(settings.evals)).units if unit.kind == "eval"]
     assert isinstance(unit, EvalUnit)
     assert len(unit.samples) == 6
     lines: list[SampleLine] = []

@@ -14,6 +14,7 @@ from cli_runs import (
     num_prompts,
     of_kind,
     records,
+    results,
     survivors,
 )
 from simulated_engines import request, running, timing
@@ -45,9 +46,11 @@ def test_a_driver_that_is_killed_twice_repeats_nothing_by_the_servers_own_count(
     out = tmp_path / "out"
     model = timing(itl_ms={1: 5.0}, reply_tokens={"sums": 60})
     with running(tmp_path / "server", model) as (server, _):
-        words = [str(config(engine={"kind": "external", "url": server.url})), "--address", cluster]
+        # It knows no answers, so that its canaries would keep the samples from being asked.
+        path = config(engine={"kind": "external", "url": server.url}, preflight={"enabled": False})
+        words = [str(path), "--address", cluster]
         kill_when = [
-            lambda found: len(of_kind(found, "unit_done")) == 2,
+            lambda found: len(results(found)) == 2,
             lambda found: len(of_kind(found, "sample")) >= 4,
         ]
         seen = 0
@@ -73,7 +76,7 @@ def test_a_driver_that_is_killed_twice_repeats_nothing_by_the_servers_own_count(
         found = records(out)
         assert prompts_served(server.url) - served == num_prompts(found[seen:])
     assert_each_attempt_ended_once(found)
-    assert len({r["key"] for r in of_kind(found, "unit_done")}) == len(of_kind(found, "unit_done")) == NUM_UNITS
+    assert len({r["key"] for r in results(found)}) == len(results(found)) == NUM_UNITS
     assert len(of_kind(found, "sample")) == NUM_SAMPLES
     assert len(of_kind(found, "plan")) == 1
     assert [r["body"]["session"] for r in of_kind(found, "run")] == [0, 1, 2]
@@ -95,8 +98,8 @@ def test_a_killed_worker_and_a_killed_server_are_replaced_and_their_units_redone
         assert_none_survives(run.run_id)
         found, output = run.records(), run.output()
     assert_each_attempt_ended_once(found)
-    assert len(of_kind(found, "unit_done")) == NUM_UNITS
-    assert max(r["attempt"] for r in of_kind(found, "unit_done")) >= 2
+    assert len(results(found)) == NUM_UNITS
+    assert max(r["attempt"] for r in results(found)) >= 2
     causes = [r["body"]["cause"] for r in of_kind(found, "unit_failed")]
     assert causes in (["node_lost", "engine_died"], ["engine_died"]), "the worker may have been between two units"
     assert [r["body"]["what"] for r in of_kind(found, "decision")].count("node_lost") == 1
@@ -121,10 +124,10 @@ def test_a_lost_machine_ends_the_run_with_a_message_and_keeps_what_was_done(tmp_
     assert "Traceback" not in output
     found = records(out)
     assert_each_attempt_ended_once(found)
-    assert of_kind(found, "unit_done")
+    assert results(found)
     given_up = [r["body"] for r in of_kind(found, "unit_failed") if r["body"].get("given_up")]
     assert {body["cause"] for body in given_up} == {"node_lost"}
-    assert len(given_up) + len(of_kind(found, "unit_done")) == NUM_UNITS
+    assert len(given_up) + len(results(found)) == NUM_UNITS
 
 
 def test_signals_end_a_run_in_order_and_it_resumes(tmp_path, cluster, config) -> None:

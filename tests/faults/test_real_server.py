@@ -21,6 +21,7 @@ from cli_runs import (
     num_prompts,
     of_kind,
     records,
+    results,
     survivors,
 )
 from simulated_engines import request
@@ -105,7 +106,7 @@ def prompts_served(url: str) -> int:
 def test_one_command_measures_a_real_server_through_ray(held: CliRun, url: str) -> None:
     found = held.records()
     assert_each_attempt_ended_once(found)
-    done = of_kind(found, "unit_done")
+    done = results(found)
     assert len(done) == 2 * 2 + 4
     for record in done:
         if record["body"]["kind"] == "perf":
@@ -282,7 +283,27 @@ def test_a_killed_driver_repeats_nothing_by_the_real_servers_own_count(url: str,
     found = records(out)
     assert prompts_served(url) - served == num_prompts(found[len(before) :])
     assert_each_attempt_ended_once(found)
-    assert len({record["key"] for record in of_kind(found, "unit_done")}) == len(of_kind(found, "unit_done")) == 8
+    assert len({record["key"] for record in results(found)}) == len(results(found)) == 8
+
+
+def test_a_reply_limit_of_eight_tokens_is_named_truncation(url: str, tmp_path: Path, cluster: str) -> None:
+    """What the report that this project grew from did not see, on a real server: it stops early and says why."""
+    out = tmp_path / "out"
+    evals = [
+        {"name": "sums", "sampling": {"temperature": 0, "max_tokens": 8}, "baseline": 0.95, "gate": "published",
+         "concurrency": 8}
+    ]  # fmt: skip
+    path = write_config(tmp_path / "short.yaml", engine={"kind": "external", "url": url}, perf=None, evals=evals)
+    code, output = finished(out, str(path), "--out", str(out), "--address", cluster)
+    assert code == 30, output
+    report = json.loads((out / "report.json").read_text())
+    [found] = report["diagnoses"]
+    assert found["cause"] == "max_tokens", found
+    assert found["change"] == "rerun with max_tokens 16"
+    [row] = report["evals"]
+    assert row["accuracy"]["gate"]["verdict"] == "INVALID"
+    assert "truncated" in row["findings"] and "stopped_by_rule" in row["findings"]
+    assert "DIAGNOSIS sums on bf16: max_tokens is too low" in output
 
 
 def test_the_held_server_is_let_go_and_the_report_says_what_it_scored(held: CliRun) -> None:
@@ -329,7 +350,7 @@ def test_a_real_server_dies_in_parts_with_its_worker_and_while_it_starts(tmp_pat
     assert "stopped by the user" in output
     assert "Traceback" not in output
     assert_each_attempt_ended_once(records(out))
-    for record in of_kind(records(out), "unit_done"):
+    for record in results(records(out)):
         assert record["body"]["measured"]["num_ok"] == 4
 
 

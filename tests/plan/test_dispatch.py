@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raybench.plan.dispatch import ENGINE_START_TRIES, RETRIES, Dispatcher
+from raybench.plan.dispatch import Dispatcher
 from raybench.plan.events import (
     Action,
     Drain,
@@ -26,8 +26,21 @@ from raybench.plan.events import (
     StopEngine,
     UnitDone,
     UnitFailed,
+    UnitsDropped,
 )
-from raybench.records import EvalUnit, Failure, Message, OneBatchLoad, PerfUnit, SampleSpec, Sampling, WarmUp
+from raybench.plan.states import ENGINE_START_TRIES, RETRIES
+from raybench.records import (
+    Check,
+    CheckUnit,
+    EvalUnit,
+    Failure,
+    Message,
+    OneBatchLoad,
+    PerfUnit,
+    SampleSpec,
+    Sampling,
+    WarmUp,
+)
 
 SAMPLING = Sampling(temperature=0, max_tokens=8)
 
@@ -54,6 +67,10 @@ def block(target: str, number: int, num_samples: int = 3) -> EvalUnit:
     )  # fmt: skip
 
 
+def check(target: str, name: Check, place: int = 0) -> CheckUnit:
+    return CheckUnit(key=f"{target}-{name}-{place}", target=target, check=name, place=place, timeout_s=1)
+
+
 @dataclass
 class World:
     """Plays the cluster: answers actions in a random order, with faults, and checks the invariant after every step."""
@@ -70,8 +87,15 @@ class World:
     node_slot: dict[str, int] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
+    dropped: set[str] = field(default_factory=set)
     samples: list[str] = field(default_factory=list)
     attempts: set[tuple[str, int]] = field(default_factory=set)
+    checks: list[CheckUnit] = field(default_factory=list)
+    checked: dict[str, set[str]] = field(default_factory=dict)
+    """Checks that have ended on the engine that the node has now."""
+    stopped: set[str] = field(default_factory=set)
+    """Targets of which a check has said stop."""
+    evals: list[str] = field(default_factory=list)
     num_nodes: int = 0
 
     def join(self, slot: int) -> None:
@@ -89,6 +113,7 @@ class World:
                     self._nobody_measures_on(action.node)
                     self.starting.add(action.node)
                     self.engines[action.node] = (action.target, action.launch)
+                    self.checked[action.node] = set()
                     faulty = self.rng.random() < self.fault_share
                     self.inbox.append(
                         EngineFailed(action.node, "no", self.rng.random() < 0.8) if faulty else EngineReady(action.node)
@@ -114,7 +139,8 @@ class World:
     def _run(self, action: RunUnit) -> None:
         assert (action.unit.key, action.attempt) not in self.attempts
         self.attempts.add((action.unit.key, action.attempt))
-        assert action.unit.key not in self.done
+        assert action.unit.key not in self.done + self.given_up
+        assert action.unit.key not in self.dropped, "a dropped unit was started"
         assert action.node not in self.running and action.node not in self.starting
         engine = self.engines[action.node]
         assert engine is not None and engine[0] == action.unit.target
@@ -124,9 +150,21 @@ class World:
             mine = self.hosts[self.node_slot[action.node]]
             for other in self.running.keys() | self.starting:
                 assert self.hosts[self.node_slot[other]] != mine
+        elif isinstance(action.unit, CheckUnit):
+            assert action.unit.key in self._owed(action.node)
         else:
+            assert not self._owed(action.node)
+            assert action.unit.target not in self.stopped
             assert not {s.key for s in action.unit.samples} & set(self.samples)
         self.running[action.node] = action
+
+    def _owed(self, node: str) -> set[str]:
+        """Checks of the node's place that have not ended on its engine."""
+        engine, slot = self.engines[node], self.node_slot[node]
+        assert engine is not None
+        place = sorted(s for s, targets in self.slots.items() if engine[0] in targets).index(slot)
+        mine = {unit.key for unit in self.checks if (unit.target, unit.place) == (engine[0], place)}
+        return mine - self.checked[node] - set(self.given_up)
 
     def step(self) -> None:
         """One thing happens: an answer arrives, a unit ends or fails, a node dies, a late result comes."""
@@ -135,6 +173,8 @@ class World:
             choices.append("lose")
         if self.attempts and self.rng.random() < self.fault_share:
             choices.append("late")
+        if self.evals and self.rng.random() < 0.02:
+            choices.append("drop")
         match self.rng.choice(choices):
             case "answer":
                 self._hear(self.inbox.pop(self.rng.randrange(len(self.inbox))))
@@ -142,6 +182,11 @@ class World:
                 self._end(self.rng.choice(sorted(self.running)))
             case "lose":
                 self._hear(NodeLost(self.rng.choice(sorted(self.engines)), "kill -9"))
+            case "drop":
+                # A rule ends an eval, or its later stages: some of its blocks are done, some run, some wait.
+                keys = frozenset(self.rng.sample(self.evals, self.rng.randint(1, len(self.evals))))
+                self.dropped |= keys
+                self._hear(UnitsDropped(keys))
             case "late":
                 key, attempt = self.rng.choice(sorted(self.attempts))
                 current = [n for n, r in self.running.items() if (r.unit.key, r.attempt) == (key, attempt)]
@@ -156,12 +201,29 @@ class World:
                     assert self.dispatcher.needs_sample(sample.key)
                     self.samples.append(sample.key)
                     self.take(self.dispatcher.handle(SampleDone(node, sample.key)))
-        whole = isinstance(action.unit, PerfUnit) or {s.key for s in action.unit.samples} <= set(self.samples)
+        if isinstance(action.unit, CheckUnit) and self.rng.random() >= self.fault_share:
+            self._end_check(node, action)
+            return
+        asked = {s.key for s in action.unit.samples} if isinstance(action.unit, EvalUnit) else set()
+        whole = not isinstance(action.unit, CheckUnit) and asked <= set(self.samples)
         if whole and self.rng.random() >= self.fault_share:
             self._hear(UnitDone(node, action.unit.key, action.attempt))
         else:
             cause = self.rng.choice(["engine_died", "timeout", "client", "bug"])
             self._hear(UnitFailed(node, action.unit.key, action.attempt, Failure(cause=cause, message="x")))
+
+    def _done(self, event: UnitDone) -> None:
+        assert event.key not in self.done
+        if not isinstance(self.running[event.node].unit, CheckUnit):
+            self.done.append(event.key)
+        del self.running[event.node]
+
+    def _end_check(self, node: str, action: RunUnit) -> None:
+        self.checked[node].add(action.unit.key)
+        stop = "the template is wrong" if self.rng.random() < self.fault_share / 4 else None
+        if stop:
+            self.stopped.add(action.unit.target)
+        self._hear(UnitDone(node, action.unit.key, action.attempt, stop))
 
     def _hear(self, event: Event) -> None:
         match event:
@@ -183,9 +245,7 @@ class World:
                 self.inbox = [e for e in self.inbox if getattr(e, "node", None) != event.node]
             case UnitDone():
                 if self.dispatcher.is_current(event.node, event.key, event.attempt):
-                    assert event.key not in self.done
-                    self.done.append(event.key)
-                    del self.running[event.node]
+                    self._done(event)
             case UnitFailed():
                 del self.running[event.node]
             case _:
@@ -207,7 +267,10 @@ def play(seed: int, fault_share: float) -> World:
             for size in (1, 2)
         ]
         units += [block(target, i) for i in range(rng.randint(0, 4))]
-    world = World(Dispatcher(units, slots), slots, hosts, rng, fault_share)
+    checks = [check(t, name, place) for t in targets for name in ("prompt", "canary") for place in range(len(slots))]
+    checks = checks if rng.random() < 0.7 else []
+    world = World(Dispatcher([*checks, *units], slots), slots, hosts, rng, fault_share, checks=checks)
+    world.evals = [unit.key for unit in units if isinstance(unit, EvalUnit)]
     for slot in slots:
         world.join(slot)
     served = {t for ts in slots.values() for t in ts}
@@ -218,9 +281,13 @@ def play(seed: int, fault_share: float) -> World:
         assert steps < 20_000, "the dispatcher never ends"
     assert world.dispatcher.finished
     assert len(world.done) == len(set(world.done))
-    assert sorted(world.done + world.given_up) == sorted(u.key for u in units)
+    given_up = [key for key in world.given_up if key not in {c.key for c in checks}]
+    ended = {*world.done, *given_up}
+    assert len(world.done) + len(given_up) == len(ended), "a unit ended twice"
+    assert {u.key for u in units} - ended <= world.dropped
+    assert world.dispatcher.counts()["dropped"] == len(units) - len(ended)
     if fault_share == 0:
-        assert sorted(world.done) == sorted(u.key for u in units if u.target in served)
+        assert {u.key for u in units if u.target in served} - world.dropped <= set(world.done)
     return world
 
 
@@ -339,7 +406,7 @@ def test_draining_starts_nothing_and_stops_the_engine_after_the_running_unit() -
     assert not dispatcher.finished
     dispatcher.handle(EngineStopped("n0"))
     assert dispatcher.finished
-    assert dispatcher.counts() == {"pending": 1, "running": 0, "done": 1, "given_up": 0}
+    assert dispatcher.counts() == {"pending": 1, "running": 0, "done": 1, "dropped": 0, "given_up": 0}
 
 
 def test_what_cannot_be_served_any_more_while_draining_stays_missing_and_is_not_given_up() -> None:
@@ -361,3 +428,125 @@ def test_a_resumed_dispatcher_does_only_what_is_missing_and_counts_attempts_on()
     assert isinstance(run, RunUnit) and (run.unit.key, run.attempt) == ("a-s-2-0-0", 2)
     [run] = dispatcher.handle(UnitDone("n0", "a-s-2-0-0", 2))
     assert isinstance(run, RunUnit) and isinstance(run.unit, EvalUnit) and len(run.unit.samples) == 2
+
+
+def runs(actions: list[Action]) -> list[str]:
+    return [action.unit.key for action in actions if isinstance(action, RunUnit)]
+
+
+def test_a_node_is_checked_after_its_perf_units_and_before_its_first_sample() -> None:
+    units = [check("a", "limits"), check("a", "canary"), perf("a", 1), block("a", 0)]
+    dispatcher = Dispatcher(units, {0: ("a",)})
+    actions = started(dispatcher, {"n0": "a"})
+    order = runs(actions)
+    while started_now := runs(actions := dispatcher.handle(UnitDone("n0", order[-1], 1))):
+        order += started_now
+    assert order == ["a-s-1-0-0", "a-limits-0", "a-canary-0", "a-e0"]
+    assert dispatcher.counts() == {"pending": 0, "running": 0, "done": 2, "dropped": 0, "given_up": 0}
+
+
+def test_a_node_without_samples_to_answer_is_not_checked() -> None:
+    dispatcher = Dispatcher([check("a", "canary"), perf("a", 1)], {0: ("a",)})
+    started(dispatcher, {"n0": "a"})
+    assert dispatcher.handle(UnitDone("n0", "a-s-1-0-0", 1)) == [StopEngine("n0", "no work left")]
+    dispatcher.handle(EngineStopped("n0"))
+    assert dispatcher.finished
+
+
+def test_every_place_of_a_target_has_its_own_checks() -> None:
+    units = [check("a", "canary", 0), check("a", "canary", 1), block("a", 0), block("a", 1)]
+    dispatcher = Dispatcher(units, {3: ("a",), 5: ("a",)})
+    dispatcher.handle(NodeJoined("n0", 5, frozenset(["h0"])))
+    dispatcher.handle(NodeJoined("n1", 3, frozenset(["h1"])))
+    assert runs(dispatcher.handle(EngineReady("n0"))) == ["a-canary-1"]
+    assert runs(dispatcher.handle(EngineReady("n1"))) == ["a-canary-0"]
+
+
+def test_a_restarted_engine_and_a_replaced_node_are_checked_again_as_new_attempts() -> None:
+    dispatcher = Dispatcher([check("a", "canary"), block("a", 0)], {0: ("a",)}, attempts={"a-canary-0": 4})
+    [run] = started(dispatcher, {"n0": "a"})
+    assert isinstance(run, RunUnit) and (run.unit.key, run.attempt) == ("a-canary-0", 5)
+    assert runs(dispatcher.handle(UnitDone("n0", "a-canary-0", 5))) == ["a-e0"]
+    dispatcher.handle(UnitFailed("n0", "a-e0", 1, Failure(cause="engine_died", message="signal 9")))
+    assert dispatcher.handle(EngineStopped("n0")) == [StartEngine("n0", "a", 0)]
+    [run] = dispatcher.handle(EngineReady("n0"))
+    assert isinstance(run, RunUnit) and (run.unit.key, run.attempt) == ("a-canary-0", 6)
+    dispatcher.handle(NodeLost("n0", "gone"))
+    dispatcher.handle(NodeJoined("n1", 0, frozenset(["h"])))
+    [run] = dispatcher.handle(EngineReady("n1"))
+    assert isinstance(run, RunUnit) and (run.unit.key, run.attempt) == ("a-canary-0", 7)
+
+
+def test_a_stop_gives_up_the_targets_samples_with_its_reason_and_lets_perf_units_and_other_targets_run() -> None:
+    units = [check("a", "prompt"), block("a", 0), block("a", 1), perf("a", 1, launch=1), block("b", 0)]
+    dispatcher = Dispatcher(units, {0: ("a",), 1: ("b",)})
+    assert runs(started(dispatcher, {"n0": "a", "n1": "b"})) == ["b-e0"]
+    actions = dispatcher.handle(UnitDone("n0", "a-prompt-0", 1, "preflight: another template"))
+    given_up = [action for action in actions if isinstance(action, GiveUp)]
+    assert [(action.key, action.failure.cause) for action in given_up] == [("a-e0", "preflight"), ("a-e1", "preflight")]
+    assert {action.failure.message for action in given_up} == {"preflight: another template"}
+    assert [type(action) for action in actions if not isinstance(action, GiveUp)] == [StopEngine]
+    assert dispatcher.handle(EngineStopped("n0")) == [StartEngine("n0", "a", 1)]
+    assert runs(dispatcher.handle(EngineReady("n0"))) == ["a-s-1-0-1"]
+    dispatcher.handle(UnitDone("n0", "a-s-1-0-1", 1))
+    dispatcher.handle(UnitDone("n1", "b-e0", 1))
+    assert dispatcher.counts() == {"pending": 0, "running": 0, "done": 2, "dropped": 0, "given_up": 2}
+
+
+def test_a_block_that_comes_back_after_the_stop_is_given_up_too() -> None:
+    units = [check("a", "prompt", 1), block("a", 0), block("a", 1)]
+    dispatcher = Dispatcher(units, {0: ("a",), 1: ("a",)})
+    assert runs(started(dispatcher, {"n0": "a", "n1": "a"})) == ["a-prompt-1"]
+    dispatcher.handle(UnitDone("n1", "a-prompt-1", 1, "stop"))
+    actions = dispatcher.handle(UnitFailed("n0", "a-e0", 1, Failure(cause="client", message="x")))
+    assert [(a.key, a.attempt) for a in actions if isinstance(a, GiveUp)] == [("a-e0", 1)]
+
+
+def test_a_check_that_cannot_be_made_is_given_up_and_the_samples_go_on() -> None:
+    dispatcher = Dispatcher([check("a", "canary"), block("a", 0)], {0: ("a",)})
+    actions = started(dispatcher, {"n0": "a"})
+    attempt = 0
+    while runs(actions) == ["a-canary-0"]:
+        attempt += 1
+        actions = dispatcher.handle(UnitFailed("n0", "a-canary-0", attempt, Failure(cause="client", message="x")))
+    assert attempt == RETRIES["client"] + 1
+    assert runs(actions) == ["a-e0"]
+    assert [action.key for action in actions if isinstance(action, GiveUp)] == ["a-canary-0"]
+
+
+def test_after_a_stop_the_engines_that_are_up_make_their_other_checks_and_no_engine_starts_for_samples() -> None:
+    units = [check("a", "prompt"), check("a", "canary"), block("a", 0)]
+    dispatcher = Dispatcher(units, {0: ("a",), 1: ("a",)})
+    assert runs(started(dispatcher, {"n0": "a"})) == ["a-prompt-0"]
+    assert dispatcher.handle(UnitDone("n0", "a-prompt-0", 1, "no generation prompt"))[0] == RunUnit("n0", units[1], 1)
+    assert dispatcher.handle(NodeJoined("n1", 1, frozenset(["h1"]))) == []
+    actions = dispatcher.handle(UnitDone("n0", "a-canary-0", 1, "canaries"))
+    assert [type(action) for action in actions] == [GiveUp, StopEngine]
+    assert isinstance(actions[0], GiveUp) and actions[0].failure.message == "no generation prompt"
+
+
+def test_dropped_units_are_not_started_and_a_running_one_may_end() -> None:
+    dispatcher = Dispatcher([block("a", i) for i in range(3)], {0: ("a",)})
+    started(dispatcher, {"n0": "a"})
+    assert dispatcher.handle(UnitsDropped(frozenset(["a-e0", "a-e1", "unknown"]))) == []
+    assert dispatcher.counts() == {"pending": 1, "running": 1, "done": 0, "dropped": 1, "given_up": 0}
+    [run] = dispatcher.handle(UnitDone("n0", "a-e0", 1))
+    assert isinstance(run, RunUnit) and run.unit.key == "a-e2"
+    assert dispatcher.handle(UnitsDropped(frozenset(["a-e2"]))) == []
+    assert dispatcher.handle(UnitDone("n0", "a-e2", 1)) == [StopEngine("n0", "no work left")]
+    assert dispatcher.counts() == {"pending": 0, "running": 0, "done": 2, "dropped": 1, "given_up": 0}
+
+
+def test_a_dropped_unit_that_fails_is_neither_tried_again_nor_given_up() -> None:
+    dispatcher = Dispatcher([block("a", 0)], {0: ("a",)})
+    started(dispatcher, {"n0": "a"})
+    dispatcher.handle(UnitsDropped(frozenset(["a-e0"])))
+    actions = dispatcher.handle(UnitFailed("n0", "a-e0", 1, Failure(cause="client", message="x")))
+    assert actions == [StopEngine("n0", "no work left")]
+    assert dispatcher.counts()["dropped"] == 1
+
+
+def test_what_was_dropped_before_any_node_came_ends_the_run_at_once() -> None:
+    dispatcher = Dispatcher([block("a", 0)], {0: ("a",)})
+    assert dispatcher.handle(UnitsDropped(frozenset(["a-e0"]))) == []
+    assert dispatcher.finished
