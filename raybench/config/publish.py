@@ -50,7 +50,7 @@ class PublishConfig(Record):
     """Sinks that `raybench run` publishes to, in order."""
     share_samples: ShareSamples = "hashed"
     """What leaves of an eval's samples: full = with answers and trimmed replies, hashed = ids, outcomes and hashes,
-    none = nothing. Evals whose questions may not be shown (GPQA) send ids and hashes at most."""
+    none = nothing. Evals whose questions may not be shown (GPQA), and custom ones, send ids and hashes at most."""
     follow: bool = False
     """Publish while the run goes on, so that curves grow; else once at its end."""
     follow_every_s: float = Field(default=30, gt=0)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from raybench.config.evals import EvalConfig
 from raybench.publish.names import display_label, slug
 from raybench.publish.targets import Source, display_name
 from raybench.records import Outcome, SampleRecord
@@ -35,6 +36,8 @@ class Arm:
     perf: tuple[PerfRow, ...]
     evals: tuple[EvalRow, ...]
     startup: tuple[StartUpRow, ...]
+    settings: tuple[EvalConfig, ...] = ()
+    """Settings of the run's evals."""
     graded: dict[str, Graded] = field(default_factory=dict[str, Graded])
     """By eval name."""
 
@@ -63,7 +66,7 @@ def _of(source: Source, *, several: bool) -> list[Arm]:
             perf=tuple(row for row in report.perf if row.target == target.name),
             evals=tuple(row for row in report.evals if row.target == target.name),
             startup=tuple(row for row in report.startup if row.target == target.name),
-            graded=graded.get(target.name, {}),
+            settings=source.view.config.evals, graded=graded.get(target.name, {}),
         )
         for target in report.targets
     ]  # fmt: skip

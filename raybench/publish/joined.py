@@ -5,12 +5,13 @@ done here.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from statistics import median
 
 from raybench.config.publish import ShareSamples
 from raybench.publish.arms import Arm
 from raybench.publish.content import Cell, Scalar, Table
 from raybench.publish.names import finite, segment
-from raybench.publish.tables import sharing, text_hash
+from raybench.publish.samples import settings_named, sharing, text_hash
 from raybench.report.model import PerfRow, RepeatRow
 from raybench.stats.compare import Ratio, compare_accuracy, ratio
 
@@ -20,7 +21,7 @@ SPEED_COLUMNS = (
 )  # fmt: skip
 ACCURACY_COLUMNS = (
     "eval", "target", "n", "score", "ci_lo", "ci_hi", "baseline", "verdict", "difference", "difference_lo",
-    "difference_hi", "p_value",
+    "difference_hi", "permutation_p", "red",
 )  # fmt: skip
 
 _Measure = Callable[[RepeatRow, PerfRow], float | None]
@@ -71,11 +72,8 @@ def _values(measure: _Measure, row: PerfRow) -> list[float]:
 
 
 def _median(measure: _Measure, row: PerfRow) -> float | None:
-    values = sorted(_values(measure, row))
-    if not values:
-        return None
-    middle = len(values) // 2
-    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+    values = _values(measure, row)
+    return median(values) if values else None
 
 
 def _ratio(measure: _Measure, row: PerfRow, other: PerfRow) -> Ratio | None:
@@ -92,7 +90,10 @@ def _better(found: Ratio | None, more_is_better: bool) -> str | None:
 
 
 def accuracy(arms: Sequence[Arm]) -> Table:
-    """Every eval of every arm with its interval, and its paired difference to the first arm."""
+    """Every eval of every arm with its interval, and its paired difference to the first arm.
+
+    An eval with a red finding on either side is compared with nothing, as in the report.
+    """
     return Table("compare/accuracy", ACCURACY_COLUMNS, tuple(row for arm in arms for row in _accuracy(arms[0], arm)))
 
 
@@ -100,20 +101,29 @@ def _accuracy(baseline: Arm, arm: Arm) -> Iterator[tuple[Cell, ...]]:
     for row in arm.evals:
         seen = row.accuracy
         ours, theirs = arm.graded.get(row.eval), baseline.graded.get(row.eval)
-        paired = compare_accuracy(ours.outcomes, theirs.outcomes) if ours and theirs and arm is not baseline else None
+        other = next((each for each in baseline.evals if each.eval == row.eval), None)
+        reds = dict.fromkeys((*row.invalid_by, *(other.invalid_by if other else ())))
+        comparable = arm is not baseline and not reds
+        paired = compare_accuracy(ours.outcomes, theirs.outcomes) if ours and theirs and comparable else None
         yield (
             row.eval, arm.label, seen.num_scored, seen.score,
             seen.exam.low if seen.exam else None, seen.exam.high if seen.exam else None,
             seen.gate.baseline if seen.gate else None, seen.gate.verdict if seen.gate else None,
             paired.difference if paired else None, paired.low if paired else None, paired.high if paired else None,
-            paired.p_value if paired else None,
+            paired.permutation_p if paired else None, ", ".join(reds),
         )  # fmt: skip
 
 
 def questions(arms: Sequence[Arm], share: ShareSamples) -> tuple[Table, ...]:
     """For every eval a row per (question, repeat), with the outcome on each arm and whether they agree."""
     names = dict.fromkeys(name for arm in arms for name in arm.graded)
-    return tuple(table for name in names if (table := _questions(arms, name, sharing(name, share))).rows)
+    return tuple(table for name in names if (table := _questions(arms, name, _sharing(arms, name, share))).rows)
+
+
+def _sharing(arms: Sequence[Arm], name: str, share: ShareSamples) -> ShareSamples:
+    """What every one of the runs allows for its eval of that name."""
+    allowed = {sharing(settings_named(arm.settings, name), share) for arm in arms if name in arm.graded}
+    return "none" if "none" in allowed else "hashed" if "hashed" in allowed else share
 
 
 def _questions(arms: Sequence[Arm], name: str, share: ShareSamples) -> Table:

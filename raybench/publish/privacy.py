@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from raybench.engine.redaction import HIDDEN, is_secret_flag, redact, secrets_of
+from raybench.engine.redaction import HIDDEN, redact, secrets_of
 from raybench.publish.names import last_part
 
 _PATH = re.compile(r"(?<![\w/:.~-])(?:~|\.{1,2})?(?:/[\w.+@%-]+){2,}/?")
@@ -23,8 +23,9 @@ _ADDRESS = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\d.])")
 _MIN_NAME_CHARS = 4
 """A shorter machine's or user's name (`root`, `h1`) is a word of many texts and says nothing."""
 _PLAIN_NAMES = frozenset({"root", "user", "ubuntu", "admin", "localhost", "raybench"})
-_PRIVATE_KEYS = frozenset({"host", "hosts", "env", "argv", "url", "python", "ray_node_id", "api_key_env", "command",
-                           "folder", "tracking_uri", "history", "base_url", "entity"})  # fmt: skip
+_PRIVATE_KEYS = frozenset({"host", "hosts", "env", "argv", "url", "python", "ray_node_id", "command", "folder"})
+"""Names of values that say where something is; flags of engines among them."""
+_SECRET_NAME = re.compile(r"(^|[-_])(token|key|keys|secret|password|passwd|credentials?|auth)$", re.IGNORECASE)
 
 
 @functools.cache
@@ -49,6 +50,24 @@ def clean(text: str) -> str:
     return text
 
 
+def is_private(name: str) -> bool:
+    """Whether a value of this name says where something is, or is a secret."""
+    return name in _PRIVATE_KEYS or bool(_SECRET_NAME.search(name))
+
+
+def clean_texts(value: JsonValue) -> JsonValue:
+    """A tree of values with every text in it cleaned; nothing is left out."""
+    match value:
+        case str():
+            return clean(value)
+        case list():
+            return [clean_texts(each) for each in value]
+        case dict():
+            return {name: clean_texts(each) for name, each in value.items()}
+        case _:
+            return value
+
+
 def clean_value(value: JsonValue) -> JsonValue:
     """A tree of values, its texts cleaned and its private keys left out."""
     match value:
@@ -57,10 +76,6 @@ def clean_value(value: JsonValue) -> JsonValue:
         case list():
             return [clean_value(each) for each in value]
         case dict():
-            return {
-                clean(name): HIDDEN if is_secret_flag(name) else clean_value(each)
-                for name, each in value.items()
-                if name not in _PRIVATE_KEYS
-            }
+            return {clean(name): clean_value(each) for name, each in value.items() if not is_private(name)}
         case _:
             return value

@@ -11,8 +11,10 @@ from pydantic import JsonValue
 from raybench.config.publish import ShareSamples
 from raybench.ledger.view import RunView
 from raybench.publish.content import Attachment
-from raybench.publish.privacy import clean, clean_value
-from raybench.publish.tables import sharing, text_hash, trimmed
+from raybench.publish.privacy import clean, clean_texts, clean_value
+from raybench.publish.samples import settings_named, sharing, text_hash
+from raybench.publish.shared_config import shared_config
+from raybench.publish.tables import trimmed
 from raybench.publish.targets import Source
 from raybench.records import Kind, LedgerRecord
 from raybench.report.markdown import render
@@ -49,7 +51,7 @@ def attachments(source: Source, share: ShareSamples, *, several: bool = False) -
     """Files of the artifact: ledger, resolved configuration, report; each folder's own where there are several."""
     inside = f"{source.sweep}/" if several else ""
     report = shared_report(source.report)
-    config = clean_value(source.view.config.model_dump(mode="json"))
+    config = shared_config(source.view.config)
     return (
         Attachment(f"{inside}ledger.jsonl", b"".join(_lines(source, share))),
         Attachment(f"{inside}config.json", json.dumps(config, indent=1).encode()),
@@ -76,7 +78,9 @@ def shared_report(report: Report) -> Report:
     provenance = made.model_copy(
         update={"model": str(clean_value(made.model)), "sessions": sessions, "end": made.end and clean(made.end)}
     )
-    return report.model_copy(update={"targets": targets, "provenance": provenance})
+    shared = report.model_copy(update={"targets": targets, "provenance": provenance})
+    # Words of checks and advice of findings are ours, but they may quote what an engine or a library said.
+    return Report.model_validate(clean_texts(shared.model_dump(mode="json")))
 
 
 def _failure(failure: FailureRow) -> FailureRow:
@@ -108,7 +112,7 @@ def _body(record: LedgerRecord, view: RunView, share: ShareSamples) -> dict[str,
         gpus = record.body.get("gpus")
         body["gpus"] = [_gpu(gpu) for gpu in gpus] if isinstance(gpus, list) else []
     if record.kind == "sample":
-        mode = sharing(str(record.body["eval"]), share)
+        mode = sharing(settings_named(view.config.evals, str(record.body["eval"])), share)
         if mode == "none":
             return None
         reply = record.body.get("reply")

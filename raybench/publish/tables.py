@@ -3,13 +3,12 @@
 from collections.abc import Callable
 
 from raybench.config.publish import ShareSamples
-from raybench.evals import EVALS
-from raybench.evals.base import HubSource
 from raybench.ledger.view import RunView
 from raybench.publish.content import Cell, Table
 from raybench.publish.names import PERF_NAMES, segment
 from raybench.publish.privacy import clean
-from raybench.records import Finding, Outcome, SampleRecord, content_hash
+from raybench.publish.samples import sharing, text_hash
+from raybench.records import Finding, Outcome, SampleRecord
 from raybench.report.model import PerfRow, Report, Spread, TargetRow
 from raybench.validity.accuracy import ScoredEval, scored_evals
 
@@ -24,23 +23,12 @@ def tables(view: RunView, report: Report, target: TargetRow, share: ShareSamples
         _repeats(report, target.name),
         _startup(report, target.name),
         findings_table([f for f in report.findings if f.target in (None, target.name)]),
+        _preflight(report, target.name),
     ]
     for scored in scored_evals(view):
         if scored.target == target.name:
-            found.append(_samples(scored, sharing(scored.config.name, share)))
+            found.append(_samples(scored, sharing(scored.config, share)))
     return tuple(table for table in found if table.rows)
-
-
-def sharing(eval_name: str, share: ShareSamples) -> ShareSamples:
-    """How much of this eval's samples may be shown: of a gated data set, and of GPQA from any source, no content."""
-    known = EVALS.get(eval_name.replace("-", "_"))  # None for a custom eval, whose rows are its owner's
-    gated = known is not None and isinstance(known.default_rows, HubSource) and known.default_rows.gated
-    return "hashed" if share == "full" and (gated or "gpqa" in eval_name.lower()) else share
-
-
-def text_hash(text: str | None) -> str | None:
-    """Hash that stands for a text: equal texts have equal ones."""
-    return None if text is None else content_hash(text)
 
 
 def findings_table(findings: list[Finding]) -> Table:
@@ -99,6 +87,14 @@ def _startup(report: Report, target: str) -> Table:
         for phase in row.phases
     )  # fmt: skip
     return Table("tables/startup", ("start", "launch", "version", "phase", "duration_s"), rows)
+
+
+def _preflight(report: Report, target: str) -> Table:
+    rows = tuple(
+        (row.check, row.route, row.node, row.start, row.result, clean(row.words), row.duration_s)
+        for row in report.preflight if row.target == target
+    )  # fmt: skip
+    return Table("tables/preflight", ("check", "route", "node", "start", "result", "words", "duration_s"), rows)
 
 
 def _samples(scored: ScoredEval, share: ShareSamples) -> Table:

@@ -19,6 +19,7 @@ from raybench.publish.names import (
     slug,
     sweep_id,
 )
+from raybench.publish.privacy import clean, is_private
 from raybench.publish.steps import PointId, schedule
 from raybench.publish.tables import tables
 from raybench.records import LedgerRecord, PerfMeasurement
@@ -215,8 +216,8 @@ def _config(source: Source, target: TargetRow) -> dict[str, Scalar]:
     }
     for prefix, args in (("arg", target.args), ("resolved", target.resolved_args)):
         for name, value in args.items():
-            if isinstance(value, str | int | float | bool):
-                values[f"{prefix}_{slug(name, '_')}"] = last_part(value) if isinstance(value, str) else value
+            if isinstance(value, str | int | float | bool) and not is_private(name):
+                values[f"{prefix}_{slug(name, '_')}"] = clean(last_part(value)) if isinstance(value, str) else value
     return finite(values)
 
 
