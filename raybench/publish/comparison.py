@@ -50,7 +50,8 @@ def compare(sources: Sequence[Source], share: ShareSamples, date: str) -> Compar
     return Compared(
         id=run_ref(sweep, COMPARE),
         group=sources[0].group if len(sources) == 1 else f"{COMPARE}-{sweep}",
-        title=f"{against} · {', '.join(models)} · {date}"[:128],
+        # The title becomes part of the report's address: no slash.
+        title=f"{against} · {', '.join(model.split('/')[-1] for model in models)} · {date}"[:128],
         arms=sides,
         speed=speed(sides),
         accuracy=accuracy(sides),

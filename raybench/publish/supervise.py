@@ -114,21 +114,20 @@ def _wait_for_plan(folder: Path) -> bool:
 def _follow(order: Order, settings: PublishConfig, environment: Mapping[str, str]) -> None:
     """Publish the growing run until nobody writes its ledger any more. The last, whole publication is the caller's."""
     folder = order.folders[0]
-    sent_bytes = 0
-    while True:
-        size = (folder / LEDGER).stat().st_size
-        online = "wandb" in active(settings) and settings.wandb.mode == "online"
-        # A publisher must not spoil what is being measured on its own machine: that point's row comes with the next.
-        if online and size > sent_bytes and not host_is_measured():
-            state = _publish(order, "wandb", settings, environment, live=True)
-            sent_bytes = size if state.state == "published" else sent_bytes
-        waited_until = time.monotonic() + settings.follow_every_s
-        while time.monotonic() < waited_until:
-            if tail_ended(folder):
+    online = "wandb" in active(settings) and settings.wandb.mode == "online"
+    sent_bytes, due = 0, 0.0
+    while not tail_ended(folder):
+        if time.monotonic() >= due:
+            if not being_written(folder):
                 return
-            time.sleep(POLL_S)
-        if not being_written(folder):
-            return
+            size = (folder / LEDGER).stat().st_size
+            if not online or size == sent_bytes:
+                due = time.monotonic() + settings.follow_every_s
+            elif not host_is_measured():
+                state = _publish(order, "wandb", settings, environment, live=True)
+                sent_bytes = size if state.state == "published" else sent_bytes
+                due = time.monotonic() + settings.follow_every_s
+        time.sleep(POLL_S)
 
 
 def _publish(
@@ -147,7 +146,9 @@ def _publish(
         attempt=order.flags.attempt, known=before.last, live=live,
     )  # fmt: skip
     answer = _run(folder, job, environment)
-    if answer.published is None:
+    if answer is None:
+        after = before
+    elif answer.published is None:
         after = running.model_copy(update={"state": "failed", "error": answer.error or "ended without an answer"})
     else:
         after = running.model_copy(update={"state": "published", "last": _kept(answer.published, before.last)})
@@ -165,8 +166,11 @@ def _kept(now: Published, before: Published) -> Published:
     )
 
 
-def _run(folder: Path, job: Job, environment: Mapping[str, str]) -> Answer:
-    """The publishing process, killed with everything below it at its wall limit."""
+def _run(folder: Path, job: Job, environment: Mapping[str, str]) -> Answer | None:
+    """The publishing process, killed with everything below it at its wall limit.
+
+    None = put off: a measurement began on this machine, which a publisher must not spoil. A replay makes up for it.
+    """
     job_path(folder).parent.mkdir(exist_ok=True)
     job_path(folder).write_text(job.model_dump_json(), encoding="utf-8")
     answer_path(folder).unlink(missing_ok=True)
@@ -175,12 +179,12 @@ def _run(folder: Path, job: Job, environment: Mapping[str, str]) -> Answer:
     with (folder / LOG).open("ab") as log:
         child = process.start_tied(argv, env=child_environment(environment), cwd=folder, log=log)
         deadline = time.monotonic() + limit_s
-        while child.poll() is None and time.monotonic() < deadline:
+        while child.poll() is None and time.monotonic() < deadline and not (job.live and host_is_measured()):
             time.sleep(POLL_S / 4)
         if child.poll() is None:
             kill_tree(child.pid)
             child.wait()
-            return Answer(error=f"not done within {limit_s:g} s, and ended")
+            return None if time.monotonic() < deadline else Answer(error=f"not done within {limit_s:g} s, and ended")
         code = child.wait()
     try:
         return Answer.model_validate_json(answer_path(folder).read_bytes())

@@ -44,8 +44,11 @@ def check_logs(publication: Publication, folders: Mapping[str, Sequence[Path]]) 
         _hold(run, log.summary.get(RECORDS), steps, tables)
 
 
-def check_service(publication: Publication, where: str, base_url: str | None) -> None:
-    """Ask the service for every run until it shows what was sent. Raises PublishError after some patience."""
+def check_service(publication: Publication, where: str, digests: Mapping[str, str], base_url: str | None) -> None:
+    """Ask the service for every run until it shows what was sent. Raises PublishError after some patience.
+
+    `digests`: of the artifacts, by run.
+    """
     overrides = {"base_url": base_url} if base_url else {}
     api = wandb.Api(overrides=overrides, timeout=API_TIMEOUT_S)
     deadline = time.monotonic() + PATIENCE_S
@@ -53,6 +56,8 @@ def check_service(publication: Publication, where: str, base_url: str | None) ->
         while True:
             try:
                 _check_run(api, run, where)
+                if run.id in digests:
+                    _check_artifact(api, f"{where}/{artifact_name(run.id)}:latest", digests[run.id])
                 break
             except PublishError:
                 if time.monotonic() > deadline:
@@ -65,7 +70,7 @@ def _check_run(api: wandb.Api, run: RunContent, where: str) -> None:
     api.flush()
     try:
         there = api.run(f"{where}/{run.id}")
-    except ValueError as error:
+    except (ValueError, wandb.errors.CommError) as error:
         raise PublishError(f"W&B does not show run {run.id}: {error}") from error
     if there.state != "finished":
         raise PublishError(f"W&B shows run {run.id} as {there.state}, not as finished: not everything arrived.")
@@ -73,6 +78,15 @@ def _check_run(api: wandb.Api, run: RunContent, where: str) -> None:
     steps = [int(row["_step"]) for row in there.scan_history() if row.get(X_AXIS) is not None]
     tables = [table.name for table in run.tables if table.name not in summary]
     _hold(run, summary.get(RECORDS), steps, tables)
+
+
+def _check_artifact(api: wandb.Api, name: str, digest: str) -> None:
+    try:
+        there = api.artifact(name).digest
+    except (ValueError, wandb.errors.CommError) as error:
+        raise PublishError(f"W&B does not show the artifact {name}: {error}") from error
+    if there != digest:
+        raise PublishError(f"W&B shows another version of the artifact {name} than was sent: not everything arrived.")
 
 
 def _hold(run: RunContent, records: object, steps: Sequence[int], missing_tables: Iterable[str]) -> None:

@@ -38,10 +38,10 @@ class WandbSink:
     def publish(self, publication: Publication) -> Published:
         """One run after the other, then W&B's service is ended, then everything is read back."""
         earlier = {run.id: self._offline_folders(run.id) for run in publication.runs}
-        where = ""
+        where, digests = "", dict[str, str]()
         try:
             for run in publication.runs:
-                where = self._send(run)
+                where = self._send(run, digests)
         finally:
             # Only then are the files whole, and is nothing left that could still upload.
             wandb.teardown()
@@ -57,7 +57,7 @@ class WandbSink:
                     shutil.rmtree(each)
             url, entity = str(self._folder / WANDB_FOLDER), None
         else:
-            check_service(publication, where, self._settings.base_url)
+            check_service(publication, where, digests, self._settings.base_url)
             url, entity = self._project_url(where), where.split("/")[0]
         return Published(
             runs=tuple(run.id for run in publication.runs),
@@ -73,8 +73,8 @@ class WandbSink:
     def _project_url(self, where: str) -> str:
         return f"{(self._settings.base_url or 'https://wandb.ai').rstrip('/')}/{where}"
 
-    def _send(self, run: RunContent) -> str:
-        """Send one run; returns `entity/project`."""
+    def _send(self, run: RunContent, digests: dict[str, str]) -> str:
+        """Send one run and note the digest of its artifact; returns `entity/project`."""
         online = self._settings.mode == "online"
         live = wandb.init(
             project=self._settings.project, entity=self._settings.entity, id=run.id, name=run.name, group=run.group,
@@ -105,6 +105,7 @@ class WandbSink:
                 with artifact.new_file(each.name, mode="wb") as file:
                     file.write(each.data)
             live.log_artifact(artifact)
+            digests[run.id] = artifact.digest
         where = f"{live.entity}/{live.project}"
         live.finish()
         return where

@@ -155,6 +155,27 @@ def commit_artifact(store: Store, asked: Json) -> Json:
     return {"commitArtifact": {"artifact": {"id": known["id"], "digest": known["digest"]}}}
 
 
+def read_artifact(store: Store, asked: Json) -> Json:
+    name, _, alias = asked["name"].partition(":")
+    assert alias == "latest"
+    found = [each for each in store.artifacts.values() if (each["collection"], each["state"]) == (name, "COMMITTED")]
+    collection = {"__typename": "ArtifactSequence", "name": name,
+                  "project": project_of(asked["project"], asked["entity"])}  # fmt: skip
+    membership = None
+    if found:
+        shown = {
+            "__typename": "Artifact", "id": found[-1]["id"], "artifactSequence": collection, "versionIndex": 0,
+            "artifactType": {"name": found[-1]["type"]}, "description": None, "metadata": "{}",
+            "ttlDurationSeconds": -2, "ttlIsInherited": True, "tags": [], "historyStep": None, "state": "COMMITTED",
+            "size": 1, "digest": found[-1]["digest"], "digestAlgorithm": "MANIFEST_MD5", "commitHash": "c",
+            "fileCount": 1, "createdAt": WHEN, "updatedAt": None,
+        }  # fmt: skip
+        membership = {"__typename": "ArtifactCollectionMembership", "id": node_id("Membership", found[-1]["id"]),
+                      "versionIndex": 0, "createdAt": WHEN, "aliases": [], "artifactCollection": collection,
+                      "artifact": shown}  # fmt: skip
+    return {"project": {"artifactCollectionMembership": membership}}
+
+
 # ----------------------------------------------------------------------------------------------------------- views
 
 
@@ -215,6 +236,7 @@ OPERATIONS: dict[str, Operation] = {
     "CreateArtifactManifest": create_manifest,
     "CreateArtifactFiles": create_artifact_files,
     "CommitArtifact": commit_artifact,
+    "ArtifactMembershipByName": read_artifact,
     "ProjectInternalId": lambda store, asked: {"project": project_of(asked["projectName"], asked["entityName"])},
     "GetProjects": projects,
     "CreateProject": create_project,
