@@ -12,6 +12,7 @@ from raybench.publish.arms import Arm
 from raybench.publish.content import Cell, Scalar, Table
 from raybench.publish.names import finite, segment
 from raybench.publish.samples import settings_named, sharing, text_hash
+from raybench.publish.targets import held_against
 from raybench.report.model import PerfRow, RepeatRow
 from raybench.stats.compare import Ratio, compare_accuracy, ratio
 
@@ -94,11 +95,13 @@ def accuracy(arms: Sequence[Arm]) -> Table:
 
     An eval with a red finding on either side is compared with nothing, as in the report.
     """
-    return Table("compare/accuracy", ACCURACY_COLUMNS, tuple(row for arm in arms for row in _accuracy(arms[0], arm)))
+    names = dict.fromkeys(row.eval for arm in arms for row in arm.evals)
+    rows = (row for name in names for arm in arms for row in _accuracy(name, arms[0], arm))
+    return Table("compare/accuracy", ACCURACY_COLUMNS, tuple(rows))
 
 
-def _accuracy(baseline: Arm, arm: Arm) -> Iterator[tuple[Cell, ...]]:
-    for row in arm.evals:
+def _accuracy(name: str, baseline: Arm, arm: Arm) -> Iterator[tuple[Cell, ...]]:
+    for row in (each for each in arm.evals if each.eval == name):
         seen = row.accuracy
         ours, theirs = arm.graded.get(row.eval), baseline.graded.get(row.eval)
         other = next((each for each in baseline.evals if each.eval == row.eval), None)
@@ -108,7 +111,7 @@ def _accuracy(baseline: Arm, arm: Arm) -> Iterator[tuple[Cell, ...]]:
         yield (
             row.eval, arm.label, seen.num_scored, seen.score,
             seen.exam.low if seen.exam else None, seen.exam.high if seen.exam else None,
-            seen.gate.baseline if seen.gate else None, seen.gate.verdict if seen.gate else None,
+            *held_against(seen),
             paired.difference if paired else None, paired.low if paired else None, paired.high if paired else None,
             paired.permutation_p if paired else None, ", ".join(reds),
         )  # fmt: skip

@@ -62,6 +62,9 @@ EVAL_NAMES = (
     EvalName("accuracy.score", "score"),
     EvalName("accuracy.exam.low", "ci_lo"),
     EvalName("accuracy.exam.high", "ci_hi"),
+    EvalName("accuracy.population.low", "population_lo"),
+    EvalName("accuracy.population.high", "population_hi"),
+    EvalName("lenient_score", "lenient_score"),
     EvalName("accuracy.worst", "worst"),
     EvalName("accuracy.best", "best"),
     EvalName("accuracy.num_scored", "n"),
@@ -70,9 +73,7 @@ EVAL_NAMES = (
     EvalName("accuracy.counts.errored", "errored"),
     EvalName("mean_output_tokens", "mean_output_tokens"),
     EvalName("synthetic", "synthetic"),
-    EvalName("accuracy.gate.baseline", "baseline"),
     EvalName("accuracy.gate.difference", "delta"),
-    EvalName("accuracy.gate.verdict", "verdict"),
 )
 
 

@@ -1,7 +1,7 @@
 """How much of an eval's samples may be shown. Pure.
 
-`share_samples: full` shows ids, gold answers and replies, and replies quote questions. That is for exams that anybody may
-read and that raybench knows by name. Whose rows a custom eval holds, only its owner knows, and no check of names or
+`share_samples: full` shows ids, gold answers and replies, and replies quote questions. That is for exams that anybody
+may read and that raybench knows by name. Whose rows a custom eval holds, only its owner knows, and no check of names or
 columns would find GPQA in a file called science.jsonl: of a custom eval nothing but hashes ever leaves.
 """
 

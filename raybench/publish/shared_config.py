@@ -25,7 +25,7 @@ SENT = frozenset({
     "evals.reference.repeats", "evals.reference.num_questions", "evals.reference.num_scored",
     "evals.reference.score", "evals.reference.standard_error", "evals.reference.truncated_fraction",
     "evals.reference.unparsed_fraction", "evals.reference.date", "evals.reference.run_id",
-    "evals.reference.raybench_version",
+    "evals.reference.raybench_version", "evals.reference.prompts_sha256",
     "preflight", "publish.sinks", "publish.share_samples",
 }) | frozenset(
     f"{place}.{name}" for place in ("engine", "targets.engine")

@@ -24,6 +24,7 @@ from raybench.publish.steps import PointId, schedule
 from raybench.publish.tables import tables
 from raybench.records import LedgerRecord, PerfMeasurement
 from raybench.report.model import EvalRow, PerfRow, Report, Spread, TargetRow
+from raybench.stats.accuracy import AccuracyScore
 
 TAG_CHARS = 64
 
@@ -180,12 +181,22 @@ def eval_summary(row: EvalRow) -> dict[str, Scalar]:
     """One eval's values under their names."""
     prefix = f"eval/{segment(row.eval)}"
     values: dict[str, Scalar | None] = {f"{prefix}/{each.name}": at_path(row, each.path) for each in EVAL_NAMES}
+    values[f"{prefix}/baseline"], values[f"{prefix}/verdict"] = held_against(row.accuracy)
+    if row.accuracy.gate is None and row.accuracy.standings:
+        values[f"{prefix}/delta"] = row.accuracy.standings[0].difference
     values[f"{prefix}/missing"] = row.accuracy.num_planned - row.accuracy.num_samples
     for outcome in ("unparsed", "truncated", "errored"):
         name = "parse_failures" if outcome == "unparsed" else outcome
         if values[f"{prefix}/{name}"] is None:
             values[f"{prefix}/{name}"] = 0
     return finite(values)
+
+
+def held_against(seen: AccuracyScore) -> tuple[float | None, str | None]:
+    """What a score is held against, and the verdict; "not gated" where a reference is only shown beside it."""
+    if seen.gate is not None:
+        return seen.gate.baseline, seen.gate.verdict
+    return (seen.standings[0].reference, "not gated") if seen.standings else (None, None)
 
 
 def _config(source: Source, target: TargetRow) -> dict[str, Scalar]:
