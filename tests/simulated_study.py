@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import raybench
 from ledger_builder import LedgerBuilder, one_pass, whole_ledger
+
+import raybench
 from raybench.config.read import load
 from raybench.config.schema import RunConfig, engine_of
 from raybench.evals import presets_of

@@ -163,7 +163,7 @@ def test_a_view_that_cannot_be_made_is_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """A client of another version asks for another operation: it stands in `unknown` by its name."""
-    import wandb_service.http as http
+    from wandb_service import http
 
     monkeypatch.delitem(http.OPERATIONS, "UpsertView2")
     compared, runs, arguments = study
