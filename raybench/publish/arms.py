@@ -8,7 +8,6 @@ from raybench.publish.names import display_label, slug
 from raybench.publish.targets import Source, display_name
 from raybench.records import Outcome, SampleRecord
 from raybench.report.model import EvalRow, PerfRow, StartUpRow, TargetRow
-from raybench.validity.accuracy import scored_evals
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def arms(sources: Sequence[Source]) -> tuple[Arm, ...]:
 def _of(source: Source, *, several: bool) -> list[Arm]:
     report = source.report
     graded: dict[str, dict[str, Graded]] = {}
-    for scored in scored_evals(source.view):
+    for scored in source.scored:
         samples = {(sample.question, sample.repeat): sample for sample in scored.samples}
         graded.setdefault(scored.target, {})[scored.config.name] = Graded(scored.outcomes, samples)
     return [

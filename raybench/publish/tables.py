@@ -1,22 +1,21 @@
 """Tables of a target's run: load points, repeats, samples, start-up, findings. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from raybench.config.publish import ShareSamples
-from raybench.ledger.view import RunView
 from raybench.publish.content import Cell, Table
 from raybench.publish.names import PERF_NAMES, segment
 from raybench.publish.privacy import clean
 from raybench.publish.samples import sharing, text_hash
 from raybench.records import Finding, Outcome, SampleRecord
 from raybench.report.model import PerfRow, Report, Spread, TargetRow
-from raybench.validity.accuracy import ScoredEval, scored_evals
+from raybench.validity.accuracy import ScoredEval
 
 SHOWN_CHARS = 2000
 """Of a longer reply, as many characters from its start and from its end are shown."""
 
 
-def tables(view: RunView, report: Report, target: TargetRow, share: ShareSamples) -> tuple[Table, ...]:
+def tables(report: Report, target: TargetRow, evals: Iterable[ScoredEval], share: ShareSamples) -> tuple[Table, ...]:
     """All tables of one target; those without rows are left out."""
     found = [
         _points(report, target.name),
@@ -25,7 +24,7 @@ def tables(view: RunView, report: Report, target: TargetRow, share: ShareSamples
         findings_table([f for f in report.findings if f.target in (None, target.name)]),
         _preflight(report, target.name),
     ]
-    for scored in scored_evals(view):
+    for scored in evals:
         if scored.target == target.name:
             found.append(_samples(scored, sharing(scored.config, share)))
     return tuple(table for table in found if table.rows)

@@ -1,6 +1,7 @@
 """One run of a sink for each target: history, flat summary, flat configuration. Pure."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 
 from raybench.config.publish import ShareSamples
@@ -25,11 +26,12 @@ from raybench.publish.tables import tables
 from raybench.records import LedgerRecord, PerfMeasurement
 from raybench.report.model import EvalRow, PerfRow, Report, Spread, TargetRow
 from raybench.stats.accuracy import AccuracyScore
+from raybench.validity.accuracy import ScoredEval, scored_evals
 
 TAG_CHARS = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Source:
     """A run folder, read once."""
 
@@ -40,6 +42,11 @@ class Source:
     """True: nobody writes the ledger any more."""
     attempt: str = ""
     """Label that makes other ids."""
+
+    @cached_property
+    def scored(self) -> tuple[ScoredEval, ...]:
+        """Its evals, sample by sample; grading them takes seconds where there are many."""
+        return tuple(scored_evals(self.view))
 
     @property
     def sweep(self) -> str:
@@ -81,7 +88,7 @@ def _run(source: Source, target: TargetRow, share: ShareSamples) -> RunContent:
         history=_history(plan.points, rows),
         summary=_summary(source, target, list(rows.values())),
         last_step=plan.last_step,
-        tables=tables(source.view, report, target, share) if source.closed else (),
+        tables=tables(report, target, source.scored, share) if source.closed else (),
     )
 
 

@@ -35,7 +35,7 @@ def _everything(builder: LedgerBuilder, share: Any) -> str:
     source = _source(builder)
     found: list[Table | Attachment] = list(attachments(source, share))
     for target in source.report.targets:
-        found += tables(source.view, source.report, target, share)
+        found += tables(source.report, target, source.scored, share)
     compared = compare([source], share, "2026-01-01")
     return repr([*found, compared.speed, compared.accuracy, *compared.questions])
 
