@@ -40,9 +40,16 @@ def _own_names() -> tuple[str, ...]:
     return tuple(sorted(kept, key=len, reverse=True))
 
 
+@functools.cache
+def _own_secrets() -> tuple[str, ...]:
+    """Secret values of this process's environment, which does not change while it publishes."""
+    return secrets_of({}, os.environ)
+
+
+@functools.lru_cache(maxsize=4096)
 def clean(text: str) -> str:
     """`text` without paths (their last part stays), addresses, this machine's names, and secrets of its environment."""
-    text = redact(text, secrets_of({}, os.environ))
+    text = redact(text, _own_secrets())
     text = _PATH.sub(lambda found: last_part(found.group()), text)
     text = _ADDRESS.sub(HIDDEN, text)
     for name in _own_names():

@@ -64,6 +64,8 @@ class Fault:
     """Let so many matching requests through first."""
     times: int = 1_000_000
     """Then so many are hit."""
+    num_hits: int = 0
+    """Requests that were hit so far."""
 
     def hits(self, label: str) -> bool:
         if not re.search(self.label, label):
@@ -71,8 +73,10 @@ class Fault:
         if self.after > 0:
             self.after -= 1
             return False
-        self.times -= 1
-        return self.times >= 0
+        if self.num_hits >= self.times:
+            return False
+        self.num_hits += 1
+        return True
 
 
 @dataclass
