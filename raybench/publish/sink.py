@@ -43,9 +43,9 @@ def sink_named(name: SinkName, settings: PublishConfig, folder: Path) -> Sink:
     """The sink. Raises PublishError that says how to install what it lacks."""
     try:
         make: SinkMaker = importlib.import_module(MODULES[name]).make
+        return make(settings, folder)
     except ModuleNotFoundError as error:
         raise missing(error) from error
-    return make(settings, folder)
 
 
 def missing(error: ModuleNotFoundError) -> PublishError:
