@@ -1,21 +1,27 @@
-"""The real W&B client, offline: what its log holds, and that nothing leaves the machine or outlives the process."""
+"""The real W&B client, offline: what its log holds, and that nothing leaves the machine or outlives the process.
 
+One publication serves most tests: they look at what it left.
+"""
+
+import itertools
 import os
+import shutil
 import socket
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
 
 import pytest
 from ledger_builder import config, whole_ledger
+from publishers import command, publish, run_folder, state
 
 from raybench import process
 from raybench.errors import PublishError
 from raybench.publish.content import RunContent
 from raybench.publish.source import read_source
-from raybench.publish.state import SinkState, read_state
 from raybench.publish.targets import target_runs
 from raybench.publish.wandb_log import WandbLog, bodies, read_log
 
@@ -46,61 +52,58 @@ class Listener:
         self._thread.join()
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[Listener]:
-    listener = Listener()
-    yield listener
-    listener.close()
+@dataclass
+class Offline:
+    """One publication by the command, and what it met."""
 
-
-@pytest.fixture
-def fenced(service: Listener, monkeypatch: pytest.MonkeyPatch) -> Listener:
-    """No way out: the service's address is the listener, any proxy a closed port."""
-    monkeypatch.setenv("WANDB_BASE_URL", service.url)
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    return service
-
-
-def _folder(path: Path, **wandb: str) -> tuple[Path, tuple[RunContent, ...]]:
-    settings = config(publish={"sinks": ["wandb"], "wandb": dict(wandb)})
-    folder = whole_ledger(settings).write(path / "run")
-    return folder, target_runs(read_source(folder), "hashed")
-
-
-def _state(folder: Path) -> SinkState:
-    return read_state(folder).sinks["wandb"]
-
-
-def publish(folder: Path, *words: str, timeout_s: float = 120) -> tuple[int, str]:
-    """`raybench publish` with the W&B variables of this process; (exit code, output)."""
-    variables = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
-    env = process.child_environment({"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | variables)
-    return process.run([sys.executable, "-m", "raybench", "publish", str(folder), *words], env=env, timeout_s=timeout_s)
+    folder: Path
+    wanted: tuple[RunContent, ...]
+    logs: dict[str, WandbLog]
+    code: int
+    output: str
+    num_connections: int
+    home: Path
+    elsewhere: Path
 
 
 def _logs(folder: Path) -> list[WandbLog]:
     return [read_log(path) for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
 
 
-def test_offline_run_per_target(tmp_path: Path, fenced: Listener) -> None:
-    before = fenced.num_connections
-    folder, wanted = _folder(tmp_path, project="proj")
-    code, output = publish(folder)
-    assert code == 0, output
-    assert "3 offline runs with 6 rows" in output
-    state = _state(folder)
-    assert (state.state, state.mode, state.error, state.attempts) == ("published", "offline", None, 1)
-    assert (state.last.runs[:2], state.last.rows) == (tuple(run.id for run in wanted), 6)
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offline]:
+    root = tmp_path_factory.mktemp("offline")
+    home, elsewhere = root / "home", root / "elsewhere"
+    home.mkdir()
+    folder = run_folder(root, wandb={"project": "proj"})
+    listener = Listener()
+    unreachable = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    code, output = command(
+        folder, HOME=str(home), WANDB_BASE_URL=listener.url, WANDB_RUN_GROUP="elsewhere", WANDB_DIR=str(elsewhere),
+        **unreachable,
+    )  # fmt: skip
+    wanted = target_runs(read_source(folder), "hashed")
     logs = {log.id: log for log in _logs(folder)}
-    (other,) = logs.keys() - {run.id for run in wanted}
-    assert logs[other].job_type == "compare"
-    assert logs[other].artifacts[-1] == f"{other}-raw"
-    for run in wanted:
-        log = logs[run.id]
+    yield Offline(folder, wanted, logs, code, output, listener.num_connections, home, elsewhere)
+    listener.close()
+
+
+def test_a_run_for_each_target_and_their_comparison(offline: Offline) -> None:
+    assert offline.code == 0, offline.output
+    assert "3 offline runs with 6 rows" in offline.output
+    told = state(offline.folder)
+    assert (told.state, told.mode, told.error, told.attempts) == ("published", "offline", None, 1)
+    assert (told.last.runs[:2], told.last.rows) == (tuple(run.id for run in offline.wanted), 6)
+    (other,) = offline.logs.keys() - {run.id for run in offline.wanted}
+    compared = offline.logs[other]
+    assert compared.job_type == "compare"
+    assert compared.artifacts[-1] == f"{other}-raw"
+    assert {"compare/speedup/_type", "compare/accuracy/_type", "figures/throughput/_type"} <= compared.summary.keys()
+
+
+def test_history_summary_configuration_group_and_tags(offline: Offline) -> None:
+    for run in offline.wanted:
+        log = offline.logs[run.id]
         assert (log.project, log.name, log.group, log.job_type) == ("proj", run.name, run.group, "bench")
         assert sorted(log.tags) == sorted(run.tags)
         rows = [row for row in log.history if "perf/batch_size" in row]
@@ -111,13 +114,15 @@ def test_offline_run_per_target(tmp_path: Path, fenced: Listener) -> None:
         assert log.config.items() >= run.config.items()
         assert log.step_metrics["perf/*"] == "perf/batch_size"
         assert (log.host, log.exit_code) == ("raybench", 0)
-    assert fenced.num_connections == before
 
 
-def test_nothing_of_the_machine_is_in_the_log(tmp_path: Path, fenced: Listener) -> None:
-    folder, _ = _folder(tmp_path)
-    publish(folder)
-    for path in folder.glob("wandb/offline-run-*/*.wandb"):
+def test_nobody_was_called(offline: Offline) -> None:
+    assert offline.code == 0
+    assert offline.num_connections == 0
+
+
+def test_nothing_of_the_machine_is_in_the_log(offline: Offline) -> None:
+    for path in offline.folder.glob("wandb/offline-run-*/*.wandb"):
         content = b"".join(bodies(path.read_bytes()))
         # Offline, W&B notes where it staged tables and artifact: these paths stay in the log, which is not what is sent
         # (test_service.py looks at what is).
@@ -125,77 +130,104 @@ def test_nothing_of_the_machine_is_in_the_log(tmp_path: Path, fenced: Listener) 
             assert secret.encode() not in content
 
 
-@pytest.mark.slow
-def test_publishing_again_leaves_one_folder_for_each_run(tmp_path: Path, fenced: Listener) -> None:
-    folder, _ = _folder(tmp_path)
-    assert publish(folder) == publish(folder)
+def test_everything_lies_inside_the_run_folder(offline: Offline) -> None:
+    assert list(offline.home.rglob("*")) == []
+    assert not offline.elsewhere.exists()
+
+
+def test_other_variables_of_w_and_b_steer_nothing(offline: Offline) -> None:
+    assert {log.group for log in offline.logs.values()} == {offline.wanted[0].group}
+
+
+def test_the_views_specifications_lie_in_the_run_folder(offline: Offline) -> None:
+    for name in ("workspace.json", "report.json"):
+        assert offline.wanted[0].group in (offline.folder / "wandb" / name).read_text()
+
+
+def test_publishing_again_leaves_one_folder_for_each_run(offline: Offline, tmp_path: Path) -> None:
+    folder = shutil.copytree(offline.folder, tmp_path / "run", symlinks=True)
+    told = publish(folder, {})
+    assert told.ok, told.text
     logs = _logs(folder)
     assert len(logs) == 3
     assert sorted(len(log.history) for log in logs) == [1, 4, 4]
-    assert _state(folder).attempts == 2
+    assert state(folder).attempts == 2
 
 
-def test_everything_lies_inside_the_run_folder(
-    tmp_path: Path, fenced: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    folder, _ = _folder(tmp_path)
-    publish(folder)
-    assert list(home.rglob("*")) == []
+COUNTERS = """
+import pathlib
+for name in ("snmp", "snmp6"):
+    for line in pathlib.Path("/proc/net", name).read_text().splitlines():
+        print("COUNTER", line)
+"""
 
 
-def test_disabled_publishes_nothing_unless_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    folder, _ = _folder(tmp_path, mode="disabled")
-    code, output = publish(folder)
-    assert code == PublishError.exit_code
-    assert "--mode offline" in output
+def _sent(output: str) -> dict[str, int]:
+    """What the kernel counted of a network namespace: connections tried, datagrams sent, packets without a route."""
+    found: dict[str, int] = {}
+    lines = [line.split()[1:] for line in output.splitlines() if line.startswith("COUNTER ")]
+    for names, values in itertools.pairwise(lines):
+        if names[0] == values[0]:
+            found |= {f"{names[0]}{name}": int(value) for name, value in zip(names[1:], values[1:], strict=True)}
+    found |= {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[0].startswith(("Ip6", "Udp6"))}
+    wanted = ("Tcp:ActiveOpens", "Udp:OutDatagrams", "Ip:OutRequests", "Ip:OutNoRoutes", "Ip6OutNoRoutes")
+    return {name: found[name] for name in wanted if name in found}
+
+
+def _fenced(*argv: str) -> tuple[int, str]:
+    """A command in a network of its own, in which there is nobody, not even loopback."""
+    counted = [sys.executable, "-c", COUNTERS]
+    script = '"$@"; code=$?; ' + " ".join(f"'{word}'" for word in counted[:2]) + ' "$COUNTERS"; exit $code'
+    env = process.child_environment({"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "COUNTERS": COUNTERS})
+    return process.run(["unshare", "-rn", "sh", "-c", script, "sh", *argv], env=env, timeout_s=300)
+
+
+def test_offline_sends_not_one_packet(tmp_path: Path) -> None:
+    """Counted by the kernel, so that W&B's own service process is inside the fence too."""
+    call = "import socket\ntry: socket.create_connection(('192.0.2.1', 80), 1)\nexcept OSError: pass"
+    if shutil.which("unshare") is None or _fenced("true")[0] != 0:
+        pytest.skip("this machine does not let us make a network namespace (unshare -rn)")
+    assert sum(_sent(_fenced(sys.executable, "-c", call)[1]).values()) > 0, "the fence counts nothing"
+    code, output = _fenced(sys.executable, "-m", "raybench", "publish", str(run_folder(tmp_path)))
+    assert code == 0, output
+    assert "3 offline runs with 6 rows" in output
+    assert set(_sent(output).values()) == {0}, _sent(output)
+
+
+def test_disabled_publishes_nothing_unless_it_is_asked_for(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, wandb={"mode": "disabled"})
+    with pytest.raises(PublishError, match="--mode offline"):
+        publish(folder, {})
     assert not (folder / "wandb").exists()
 
 
-def test_the_environment_comes_before_the_configuration(
-    tmp_path: Path, fenced: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    folder, _ = _folder(tmp_path, mode="offline")
-    assert publish(folder)[0] == PublishError.exit_code
+def test_the_environment_comes_before_the_configuration(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, wandb={"mode": "offline"})
+    with pytest.raises(PublishError, match="disabled"):
+        publish(folder, {"WANDB_MODE": "disabled"})
     assert not (folder / "wandb").exists()
 
 
 def test_a_wrong_project_is_a_failure_in_words(tmp_path: Path) -> None:
-    folder, _ = _folder(tmp_path)
-    code, output = publish(folder, "--project", "a/b")
+    folder = run_folder(tmp_path)
+    code, output = command(folder, "--project", "a/b")
     assert code == PublishError.exit_code
     assert "project" in output
+    assert "Traceback" not in output
     assert not (folder / "wandb").exists()
 
 
-def test_a_publisher_that_runs_too_long_is_ended(tmp_path: Path, fenced: Listener) -> None:
-    builder = whole_ledger(config(publish={"sinks": ["wandb"], "limit_s": 0.2}))
-    folder = builder.write(tmp_path / "run")
-    code, output = publish(folder)
-    assert code == PublishError.exit_code
-    assert "retry with: raybench publish" in output
-    assert _state(folder).error == "not done within 0.2 s, and ended"
-
-
-def test_other_variables_of_w_and_b_steer_nothing(
-    tmp_path: Path, fenced: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_RUN_GROUP", "elsewhere")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
-    folder, wanted = _folder(tmp_path)
-    assert publish(folder)[0] == 0
-    assert {log.group for log in _logs(folder)} == {wanted[0].group}
-    assert not (tmp_path / "elsewhere").exists()
+def test_a_publisher_that_runs_too_long_is_ended(tmp_path: Path) -> None:
+    folder = whole_ledger(config(publish={"sinks": ["wandb"], "limit_s": 0.2})).write(tmp_path / "run")
+    told = publish(folder, {})
+    assert not told.ok
+    assert "retry with: raybench publish" in told.text
+    assert state(folder).error == "not done within 0.2 s, and ended"
 
 
 def test_a_folder_that_is_none_is_said_so(tmp_path: Path) -> None:
-    code, output = publish(tmp_path / "missing")
-    assert code == PublishError.exit_code
-    assert "is no folder" in output
+    with pytest.raises(PublishError, match="is no folder"):
+        publish(tmp_path / "missing", {})
     assert not (tmp_path / "missing").exists()
 
 
