@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from raybench.config.read import load
+from raybench.evals import presets_of
 from raybench.plan.demands import Machine, assign, demands
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +56,7 @@ def test_it_can_hold_the_real_study(cluster: dict[str, Any]) -> None:
         Machine(name, name, node["resources"]["CPU"], node["resources"].get("GPU", 0), _accelerators(node["resources"]))
         for name, node in cluster["available_node_types"].items()
     ]
-    slots = assign(demands(load(ROOT / "configs" / "qwen3-235b-fp8.yaml")), machines)
+    slots = assign(demands(load(ROOT / "configs" / "qwen3-235b-fp8.yaml", presets=presets_of)), machines)
     assert [(slot.machine, slot.num_gpus) for slot in slots] == [("h200", 8), ("b200", 8)]
 
 
