@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import wandb
+from wandb.errors import CommError
 
 from raybench.errors import PublishError
 from raybench.publish.content import Publication, RunContent
@@ -70,7 +71,7 @@ def _check_run(api: wandb.Api, run: RunContent, where: str) -> None:
     api.flush()
     try:
         there = api.run(f"{where}/{run.id}")
-    except (ValueError, wandb.errors.CommError) as error:
+    except (ValueError, CommError) as error:
         raise PublishError(f"W&B does not show run {run.id}: {error}") from error
     if there.state != "finished":
         raise PublishError(f"W&B shows run {run.id} as {there.state}, not as finished: not everything arrived.")
@@ -83,7 +84,7 @@ def _check_run(api: wandb.Api, run: RunContent, where: str) -> None:
 def _check_artifact(api: wandb.Api, name: str, digest: str) -> None:
     try:
         there = api.artifact(name).digest
-    except (ValueError, wandb.errors.CommError) as error:
+    except (ValueError, CommError) as error:
         raise PublishError(f"W&B does not show the artifact {name}: {error}") from error
     if there != digest:
         raise PublishError(f"W&B shows another version of the artifact {name} than was sent: not everything arrived.")
