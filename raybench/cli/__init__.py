@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 
 from raybench import __version__
+from raybench.cli.compare import compare
 from raybench.cli.models import models
 from raybench.cli.plan import plan
+from raybench.cli.publish import publish
 from raybench.cli.report import report
 from raybench.cli.run import run
 from raybench.cli.schema import schema
@@ -46,6 +48,8 @@ def root(
 app.command()(run)
 app.command()(plan)
 app.command()(report)
+app.command()(publish)
+app.command()(compare)
 app.command()(schema)
 app.add_typer(models, name="models")
 
