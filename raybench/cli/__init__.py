@@ -12,8 +12,10 @@ import typer
 
 from raybench import __version__
 from raybench.cli.calibrate import calibrate
+from raybench.cli.compare import compare
 from raybench.cli.models import models
 from raybench.cli.plan import plan
+from raybench.cli.publish import publish
 from raybench.cli.report import report
 from raybench.cli.run import run
 from raybench.cli.schema import schema
@@ -47,6 +49,8 @@ def root(
 app.command()(run)
 app.command()(plan)
 app.command()(report)
+app.command()(publish)
+app.command()(compare)
 app.command()(schema)
 app.command()(calibrate)
 app.add_typer(models, name="models")

@@ -7,6 +7,7 @@ every answer of another kind, the parser follows read by read.
 """
 
 import re
+from array import array
 from typing import Literal
 
 import httptools
@@ -21,10 +22,21 @@ State = Literal["open", "whole", "broken"]
 class Answer:
     """One answer; `feed` it until it is not open any more."""
 
-    __slots__ = ("_is_followed", "_looks", "_parser", "http_status", "keep_alive", "pieces", "state", "times_ns")
+    __slots__ = (
+        "_is_followed",
+        "_looks",
+        "_parser",
+        "http_status",
+        "keep_alive",
+        "lengths",
+        "offset",
+        "pieces",
+        "state",
+        "times_ns",
+    )
 
     def __init__(self) -> None:
-        self.times_ns: list[int] = []
+        self.times_ns: list[int] | array[int] = []
         """Time of every read."""
         self.pieces: list[bytes] = []
         """What every read brought."""
@@ -34,6 +46,10 @@ class Answer:
         """Status; None until it has been parsed."""
         self.keep_alive = True
         """The connection may be used again."""
+        self.offset = 0
+        """Where its bytes stand in the archive."""
+        self.lengths: array[int] | None = None
+        """Length of each piece there; None = its bytes are here."""
         self._looks = 0
         self._parser: httptools.HttpResponseParser | None = None
         self._is_followed = False

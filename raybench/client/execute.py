@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from raybench.client.answer import Answer
+from raybench.client.archive import Archive
 from raybench.client.columns import (
     CUT,
-    HTTP_ERROR,
     NEVER,
     OK,
     TIMEOUT,
@@ -30,7 +30,8 @@ from raybench.client.columns import (
     ColumnBuilder,
     LoadColumns,
 )
-from raybench.client.decode import Reply, decode
+from raybench.client.decode import decode
+from raybench.client.outcome import judged
 from raybench.client.overload import Count, OverloadRule, overload
 from raybench.client.planned import PlannedRequest
 from raybench.client.stream import Endpoint
@@ -44,14 +45,13 @@ CONNECT_LIMIT_S = 10.0
 MAX_SENDS_AT_ONCE = 64
 """Requests that are sent before the sockets are looked at again."""
 MAX_KEPT_BYTES = 256 * 2**20
-"""Bytes of answers that are kept undecoded; beyond, each answer that ends has the oldest one decoded."""
+"""Bytes of answers that are kept in memory; beyond, each answer that ends sends the oldest one to a file."""
 READ_OVERHEAD_BYTES = 130
 """What Python adds to the bytes of a read and its time."""
 MAX_FAILED_IN_ROW = 200
 """So many connections that fail one after the other end the load: there is no server."""
 MAX_EVENTS = 8192
 COUNT_EVERY_NS = 250_000_000
-HTTP_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,8 @@ class ExecutorSettings:
     """Time that requests under way get after the last sending; None = their own limit."""
     overload: OverloadRule | None = None
     """Ends a load that only grows; None = never."""
+    max_kept_bytes: int = MAX_KEPT_BYTES
+    """Bytes of answers in memory."""
     kernel_stamps: bool = True
     """False: stamp reads in the process, and never pause."""
 
@@ -107,6 +109,8 @@ class Executor:
         self._waiting: deque[int] = deque()
         self._running: deque[tuple[int, Wire]] = deque()
         self._finished: deque[tuple[int, Answer | None, int, int, str | None]] = deque()
+        self._in_memory: deque[Answer] = deque()
+        self._archive: Archive | None = None
         self._builder = ColumnBuilder(process)
         self._lags, self._offset_ns = array("q"), 0
         self._counts: list[Count] = []
@@ -131,6 +135,9 @@ class Executor:
                 # A backlog of 128 is common; beyond it the kernel drops, and a connection takes a second.
                 time.sleep(pause_s)
         self._num_opened = len(self._wires)
+        # With many requests both take longer than the word to start leaves.
+        self._plan_chains()
+        gc.collect()
 
     def run(self, start_ns: int) -> None:
         """Send and read until all has ended. `start_ns`: start of the schedule, on `perf_counter_ns`."""
@@ -138,9 +145,10 @@ class Executor:
         self._start_ns = start_ns
         if settings.sending_s is not None:
             self._sending_end_ns = start_ns + round(settings.sending_s * 1e9)
-        self._plan_chains()
-        gc.collect()
         gc.disable()
+        ends_ns = self._sending_end_ns - start_ns
+        self._due = [(due_ns + start_ns, place) for due_ns, place in self._due if due_ns < ends_ns]
+        heapq.heapify(self._due)
         pause_ns = start_ns - time.perf_counter_ns()
         if pause_ns > 0:
             time.sleep(pause_ns * 1e-9)
@@ -167,6 +175,8 @@ class Executor:
         """Decode what was kept."""
         while self._finished:
             self._decode_oldest()
+        if self._archive is not None:
+            self._archive.close()
         for place in range(len(self._requests)):
             if self._sent_ns[place] == NEVER and self._in_flight_at[place] == NEVER:
                 self._builder.add(self._known(place, UNSENT, NEVER, None), (), None, None)
@@ -179,9 +189,7 @@ class Executor:
         for place, request in enumerate(self._requests):
             before = None if request.chain is None else last.get(request.chain)
             if before is None:
-                due_ns = self._own_due_ns(place)
-                if due_ns < self._sending_end_ns:
-                    self._due.append((due_ns, place))
+                self._due.append((self._own_due_ns(place), place))
             else:
                 self._next[before] = place
             if request.chain is not None:
@@ -337,8 +345,15 @@ class Executor:
             self._drop(wire)
         self._finished.append((place, answer, status, t_ns, None))
         self._go_on(place, t_ns)
-        while self._kept_bytes > MAX_KEPT_BYTES and self._finished:
-            self._decode_oldest()
+        if answer is not None:
+            self._in_memory.append(answer)
+        while self._kept_bytes > self._settings.max_kept_bytes and self._in_memory:
+            self._put_away(self._in_memory.popleft())
+
+    def _put_away(self, answer: Answer) -> None:
+        self._archive = self._archive or Archive()
+        self._kept_bytes -= sum(map(len, answer.pieces)) + READ_OVERHEAD_BYTES * len(answer.pieces)
+        self._archive.put(answer)
 
     def _go_on(self, place: int, t_ns: int) -> None:
         self._num_ended += 1
@@ -432,7 +447,8 @@ class Executor:
         if answer is None:
             self._builder.add(self._known(place, status, end_ns, None), (), None, error)
             return
-        self._kept_bytes -= sum(map(len, answer.pieces)) + READ_OVERHEAD_BYTES * len(answer.pieces)
+        if self._archive is not None:
+            self._archive.restore(answer)
         reply = decode(self._requests[place].path, answer.pieces)
         status, error = judged(status, answer, reply)
         self._builder.add(self._known(place, status, end_ns, answer), answer.times_ns, reply, error)
@@ -461,24 +477,3 @@ def _percentiles(values: np.ndarray) -> tuple[float | None, float | None, float 
         return None, None, None
     p50, p99 = np.percentile(values, [50, 99])
     return float(p50), float(p99), float(values.max())
-
-
-def judged(status: int, answer: Answer, reply: Reply) -> tuple[int, str | None]:
-    """How a request ended, and why it failed if it did."""
-    if status == TIMEOUT:
-        return TIMEOUT, f"timeout: no end of the stream after {sum(map(len, answer.pieces))} bytes"
-    if answer.http_status is not None and answer.http_status != HTTP_OK:
-        return HTTP_ERROR, f"HTTP {answer.http_status}: {reply.error or ''}"
-    if answer.http_status is None:
-        return CUT, f"the connection was cut after {sum(map(len, answer.pieces))} bytes"
-    if reply.error is not None:
-        return HTTP_ERROR, reply.error
-    if reply.finish_reason == "abort":
-        return HTTP_ERROR, "the server aborted it"
-    if status != OK and not reply.done:
-        return CUT, f"the connection was cut after {sum(map(len, answer.pieces))} bytes"
-    if not reply.reads:
-        return CUT, "the stream ended without a token"
-    if reply.finish_reason is None and not reply.done:
-        return CUT, "the stream ended without a finish reason"
-    return OK, None

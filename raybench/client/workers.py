@@ -22,8 +22,8 @@ from raybench.client.planned import PlannedRequest, read_plan, write_plan
 from raybench.errors import ClientError
 from raybench.records.client import ClientProcess
 
-START_IN_S = 0.05
-"""Time between the word to start and the start itself, so that all processes have heard it."""
+START_IN_S, START_IN_S_PER_REQUEST = 0.05, 1e-6
+"""Time between the word to start and the start itself, so that all processes have heard it and are ready."""
 OPEN_LIMIT_S = 120.0
 POLL_S = 0.005
 CPUS_PER_PROCESS = 4
@@ -38,7 +38,7 @@ def run_load(requests: Sequence[PlannedRequest], settings: ExecutorSettings, num
         executor = Executor(requests, settings)
         executor.open()
         with _pinned(cpus_of(0, 1, sorted(os.sched_getaffinity(0)))):
-            executor.run(time.perf_counter_ns() + round(START_IN_S * 1e9))
+            executor.run(_start_ns(len(requests)))
             return executor.result()
     with tempfile.TemporaryDirectory(prefix="raybench-load-") as name:
         return _Workers(Path(name), requests, settings, num_processes).run()
@@ -49,6 +49,10 @@ def cpus_of(part: int, num_processes: int, available: Sequence[int]) -> tuple[in
     if len(available) < CPUS_PER_PROCESS * num_processes:
         return ()
     return (sorted(available)[-1 - part],)
+
+
+def _start_ns(num_requests: int) -> int:
+    return time.perf_counter_ns() + round((START_IN_S + START_IN_S_PER_REQUEST * num_requests) * 1e9)
 
 
 @contextmanager
@@ -69,6 +73,7 @@ class _Workers:
     ) -> None:
         self._folder = folder
         self._num = num_processes
+        self._num_requests = len(requests)
         write_plan(requests, folder / "plan.arrow")
         connections = -(-settings.num_connections // num_processes)
         shared = replace(
@@ -84,7 +89,7 @@ class _Workers:
         try:
             self._wait(children, "ready")
             start = self._folder / "start.new"
-            start.write_text(str(time.perf_counter_ns() + round(START_IN_S * 1e9)))
+            start.write_text(str(_start_ns(self._num_requests)))
             start.rename(self._folder / "start")
             self._wait(children, "done")
         finally:

@@ -103,6 +103,10 @@ class RunView:
     """Wall clock of the first record, seconds since 1970."""
     last_t: float = 0.0
     """Wall clock of the last record."""
+    _units_of: tuple[tuple[PlanBody, int], dict[str, PerfUnit | LoadUnit | EvalUnit]] | None = field(
+        default=None, repr=False, compare=False
+    )
+    """`units` of the plan so far: a report asks for them at every load point."""
 
     @property
     def config(self) -> RunConfig:
@@ -115,9 +119,14 @@ class RunView:
         the run ended before its plan was written. Checks are none: which of them are needed is known only when the
         samples are answered.
         """
-        planned = () if self.plan is None else self.plan.plan.units
-        units = {unit.key: unit for unit in planned if not isinstance(unit, CheckUnit)}
-        return units | {unit.key: unit for decision in self.decisions for unit in decision.added}
+        if self.plan is None:
+            return {}
+        known = (self.plan, len(self.decisions))
+        if self._units_of is None or self._units_of[0][0] is not known[0] or self._units_of[0][1] != known[1]:
+            units = {unit.key: unit for unit in self.plan.plan.units if not isinstance(unit, CheckUnit)}
+            units |= {unit.key: unit for decision in self.decisions for unit in decision.added}
+            self._units_of = (known, units)
+        return self._units_of[1]
 
     @property
     def planned_checks(self) -> dict[str, CheckUnit]:

@@ -147,6 +147,21 @@ def test_faults_end_as_rows_and_the_chain_goes_on(answers: list[bytes], statuses
             assert run.columns.first_ns[0] == NEVER, "a first token that never came has no time"
 
 
+def test_answers_on_disk_say_the_same_as_answers_in_memory() -> None:
+    found = []
+    for max_kept_bytes in (0, 2000, 2**30):
+        requests = [PlannedRequest(index, 0.0, index % 4, body(index, 5), CHAT) for index in range(24)]
+        with Mock(ttft_s=0.001, itl_s=0.001) as mock:
+            settings = ExecutorSettings(mock.url, num_connections=4, max_kept_bytes=max_kept_bytes)
+            columns = run_load(requests, settings).columns
+        assert set(columns.status) == {0}
+        assert (columns.first_byte_ns <= columns.first_ns).all()
+        assert (columns.first_ns <= columns.end_ns).all()
+        assert (np.add.reduceat(columns.read_tokens, columns.starts[:-1]) == 5).all()
+        found.append(columns)
+    assert found[0].output_tokens.tolist() == found[1].output_tokens.tolist() == found[2].output_tokens.tolist()
+
+
 def test_a_time_limit_ends_a_silent_request() -> None:
     run, found = against([HANG], chain(2), request_timeout_s=0.3)
     assert found == ["timeout", "timeout"]

@@ -10,7 +10,7 @@ from raybench.evals import presets_of
 from raybench.evals.rows import rows_of
 from raybench.plan.demands import demands
 from raybench.plan.expand import expand
-from raybench.records import EvalUnit, PerfUnit
+from raybench.records import EvalUnit, LoadUnit, PerfUnit
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -38,7 +38,9 @@ def test_a_shipped_configuration_is_read_and_planned(path: Path) -> None:
         assert engine_of(config, target).args.get("trust-remote-code", True) is True
         perf = [u for u in plan.units if isinstance(u, PerfUnit) and u.target == target.name]
         samples = [s for u in plan.units if isinstance(u, EvalUnit) and u.target == target.name for s in u.samples]
-        assert len(perf) == sum(len(s.batch_sizes) * s.repeats * s.launches for s in config.perf)
+        assert len(perf) == sum(len(s.batch_sizes) * s.repeats * s.launches for s in config.batch_sweeps)
+        loads = [u for u in plan.units if isinstance(u, LoadUnit) and u.target == target.name]
+        assert bool(loads) == bool(config.serving_sweeps)
         assert len({s.key for s in samples}) == len(samples)
         assert bool(samples) == bool(config.evals)
 
