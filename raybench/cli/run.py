@@ -24,28 +24,35 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of one command
     ] = None,
     address: Annotated[str, typer.Option("--address", metavar="auto|local|HOST:PORT", help="Ray cluster.")] = "auto",
     target: Annotated[str | None, typer.Option("--target", help="Run this target only.")] = None,
+    wait_for_nodes_s: Annotated[
+        float, typer.Option("--wait-for-nodes-s", metavar="SECONDS", min=0, help="Wait for machines that are missing.")
+    ] = 0,
     hold_servers: Annotated[
         bool, typer.Option("--hold-servers", help="Keep the servers up at the end, print their URLs, and wait.")
     ] = False,
 ) -> None:
     """Run a configuration: start the engines, measure, write the ledger, report, publish."""
-    from rich.console import Console
+    from dataclasses import replace
 
-    from raybench.config.read import load
-    from raybench.evals import presets_of
+    from rich.console import Console
 
     if out is not None and resume is not None:
         raise typer.BadParameter("--resume names the run folder already; leave --out away")
     console = Console(highlight=False)
-    settings = _of_target(load(config, sets or (), presets_of), target)
-    order = _order(settings, _command(config, sets, target), (out, resume), address, hold_servers)
-    again = ["raybench", "run", str(config), *_command(config, sets, target)[3:]]
+    settings = load_target(config, sets, target)
+    command = ("raybench", "run", config.name, *flags(sets, target))
+    order = replace(_order(settings, command, (out, resume), address, hold_servers), wait_s=wait_for_nodes_s)
+    again = ["raybench", "run", str(config), *flags(sets, target)]
     raise typer.Exit(_carry_out(order, [*again, "--resume", str(order.folder)], console))
 
 
-def _of_target(settings: "RunConfig", target: str | None) -> "RunConfig":
+def load_target(config: Path, sets: list[str] | None, target: str | None) -> "RunConfig":
+    """The configuration, cut down to one target where one is named. Raises ConfigError."""
+    from raybench.config.read import load
     from raybench.errors import ConfigError
+    from raybench.evals import presets_of
 
+    settings = load(config, sets or (), presets_of)
     if target is None:
         return settings
     kept = tuple(t for t in settings.targets if t.name == target)
@@ -54,10 +61,9 @@ def _of_target(settings: "RunConfig", target: str | None) -> "RunConfig":
     return settings.model_copy(update={"targets": kept})
 
 
-def _command(config: Path, sets: list[str] | None, target: str | None) -> tuple[str, ...]:
-    words = ["raybench", "run", config.name]
-    for assignment in sets or ():
-        words += ["--set", assignment]
+def flags(sets: list[str] | None, target: str | None) -> tuple[str, ...]:
+    """The flags that give the same configuration again."""
+    words = [word for assignment in sets or () for word in ("--set", assignment)]
     return (*words, "--target", target) if target else tuple(words)
 
 

@@ -18,9 +18,14 @@ def in_ray_job() -> bool:
     return JOB_VARIABLE in os.environ
 
 
+def outlives_a_job(folder: str) -> bool:
+    """False for a folder that a job would look for in its copy of the working folder."""
+    return Path(folder).is_absolute()
+
+
 def choose(out: str | None, name: str, stamp: str, command: str) -> Path:
     """The run folder: `out` itself, or `runs/NAME-STAMP`. Raises ConfigError for a folder that a job would lose."""
-    if in_ray_job() and (out is None or not Path(out).is_absolute()):
+    if in_ray_job() and (out is None or not outlives_a_job(out)):
         what = "no --out was given" if out is None else f"--out {out} is relative"
         raise ConfigError(
             f"{what}, but this is a Ray job: its working folder is a copy that vanishes with the job. Give an absolute "

@@ -23,11 +23,12 @@ from raybench.driver.cluster import Cluster, check_versions, connect, disconnect
 from raybench.driver.fleet import Fleet, FleetOrder, Occurrence
 from raybench.driver.machine import check_this_machine
 from raybench.driver.screen import Screen
+from raybench.driver.waiting import await_slots
 from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, PlanError
 from raybench.ledger.bodies import Decision, PlanBody, RunBody
 from raybench.ledger.journal import Journal
 from raybench.ledger.view import RunView, fold
-from raybench.plan.demands import assign, demands, num_cpu_slots
+from raybench.plan.demands import demands, num_cpu_slots
 from raybench.plan.dispatch import Dispatcher
 from raybench.plan.events import Drain, Event, NodeLost, RunUnit, SampleDone, UnitDone, UnitFailed, UnitsDropped
 from raybench.plan.keys import plan_digest
@@ -65,6 +66,8 @@ class Order:
     address: str
     hold: bool
     command: tuple[str, ...]
+    wait_s: float = 0.0
+    """How long machines that are missing are waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +97,9 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
         cluster = connect(order.address, num_cpu_slots(wanted))
         try:
             say(cluster.words)
-            there = machines()
-            slots = assign(wanted, there)
+            slots = await_slots(wanted, order.wait_s, say)
             if not cluster.private:
-                check_versions(there)
+                check_versions(machines())
             if journal is None:
                 journal = Journal.create(order.folder)
             _begin(journal, order, cluster, view)
