@@ -16,6 +16,7 @@ from raybench.cli.plan import plan
 from raybench.cli.report import report
 from raybench.cli.run import run
 from raybench.cli.schema import schema
+from raybench.cli.status import status
 from raybench.cli.submit import submit
 from raybench.errors import EXIT_BUG, EXIT_SIGINT, RaybenchError
 
@@ -46,6 +47,7 @@ def root(
 
 app.command()(run)
 app.command()(submit)
+app.command()(status)
 app.command()(plan)
 app.command()(report)
 app.command()(schema)

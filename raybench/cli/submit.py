@@ -37,7 +37,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the flags of one command
         ),
     ] = None,
     stop_grace_s: Annotated[
-        float | None, typer.Option("--stop-grace-s", metavar="SECONDS", min=1, help="Seconds that a stopped driver has to end well.")
+        float | None, typer.Option("--stop-grace-s", metavar="SECONDS", min=1, help="Time that a stopped driver has.")
     ] = None,
     wait_for_nodes_s: Annotated[
         float, typer.Option("--wait-for-nodes-s", metavar="SECONDS", min=0, help="Wait for machines that are missing.")

@@ -192,3 +192,36 @@ def provenance(folder: Path) -> dict[str, str]:
     except OSError:
         return {}  # no git here
     return {"git_sha": sha.strip(), "git_changed": str(code == 0 and bool(changes.strip())).lower()}
+
+
+@dataclass(frozen=True, slots=True)
+class JobStanding:
+    """Where a job stands."""
+
+    ended: bool
+    words: str
+    """Lines for the user."""
+    run_folder: str | None
+    """On the cluster; None where the job was not submitted by raybench."""
+
+
+def describe(client: JobClient, job: str) -> JobStanding:
+    """Where a job stands. Raises ClusterError for an id that the cluster does not know."""
+    try:
+        details = client.get_job_info(job)
+    except (OSError, RuntimeError) as error:
+        if "404" in str(error) or "does not exist" in str(error):
+            raise ClusterError(
+                f"there is no folder and no job {job}. `ray job list --address ...` lists the jobs of a cluster."
+            ) from error
+        raise ClusterError(f"the job server does not answer: {str(error).splitlines()[0]}") from error
+    state = JobStatus(details.status)
+    words = [f"job {job}: {state.value}"]
+    if state.is_terminal():
+        end = end_of(details)
+        words[0] += f", {end.words} (exit code {end.exit_code})"
+    words.append(f"  {details.entrypoint}")
+    metadata: Mapping[str, str] = details.metadata or {}
+    if known := [f"{name} {metadata[name]}" for name in ("config_digest", "git_sha") if name in metadata]:
+        words.append(f"  {', '.join(known)}")
+    return JobStanding(state.is_terminal(), "\n".join(words), metadata.get("run_folder"))

@@ -1,4 +1,4 @@
-"""Waiting for machines that an autoscaler brings, or that a person is about to start: with a limit and with progress."""
+"""Waiting for machines that an autoscaler brings or a person is about to start: with a limit and with progress."""
 
 import time
 from collections.abc import Callable, Sequence

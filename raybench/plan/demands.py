@@ -154,5 +154,6 @@ def _message(missing: Sequence[str], machines: Sequence[Machine]) -> str:
     ]
     return "\n".join(
         ["the cluster cannot meet the demands of the configuration:", *missing, "machines that are there:", *rows,
-         "Add machines (ray up), or wait for them (--wait-for-nodes-s 1800), or lower `nodes` and `gpus_per_node`, or run one target with --target NAME."]
+         "Add machines (ray up), or wait for them (--wait-for-nodes-s 1800), or lower `nodes` and `gpus_per_node`, or "
+            "run one target with --target NAME."]
     )  # fmt: skip

@@ -144,12 +144,12 @@ def test_only_a_job_servers_address_is_taken(address: str) -> None:
 
 
 def test_a_variable_that_ray_would_put_above_the_address_is_named() -> None:
-    with pytest.raises(ClusterError, match="RAY_ADDRESS is set to 10.0.0.1:6379, which Ray would use in place of"):
+    with pytest.raises(ClusterError, match=r"RAY_ADDRESS is set to 10\.0\.0\.1:6379, which Ray would use in place of"):
         client_at("http://127.0.0.1:8265", {"RAY_ADDRESS": "10.0.0.1:6379"})
 
 
 def test_nobody_at_the_address_is_one_message() -> None:
-    with pytest.raises(ClusterError, match="no job server answers at http://127.0.0.1:1: "):
+    with pytest.raises(ClusterError, match=r"no job server answers at http://127\.0\.0\.1:1: "):
         client_at("http://127.0.0.1:1", {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:1/"})
 
 
@@ -160,9 +160,7 @@ def test_the_commit_of_the_configuration_goes_along(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("1")
     identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
     for words in (["init", "-q"], ["add", "file"], [*identity, "commit", "-qm", "m"]):
-        code, said = process.run(
-            ["git", "-C", str(tmp_path), *words], env=process.child_environment({}), timeout_s=60
-        )
+        code, said = process.run(["git", "-C", str(tmp_path), *words], env=process.child_environment({}), timeout_s=60)
         assert code == 0, said
     clean = provenance(tmp_path)
     assert len(clean["git_sha"]) == 40 and clean["git_changed"] == "false"

@@ -72,6 +72,6 @@ def test_the_limit_ends_the_wait_with_the_table_and_takes_the_wish_back() -> Non
 
 def test_without_a_limit_nobody_waits() -> None:
     cluster = Cluster({})
-    with pytest.raises(ClusterError, match="^the cluster cannot meet"):
+    with pytest.raises(ClusterError, match=r"^the cluster cannot meet"):
         await_slots(WANTED, 0, cluster.said.append, cluster.around())
     assert (cluster.t, cluster.requests, cluster.said) == (0, [], [])
