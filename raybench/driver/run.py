@@ -134,7 +134,10 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
 
 
 def _open(order: Order) -> tuple[Journal | None, RunView | None, tuple[LedgerRecord, ...]]:
-    """The journal and what it holds, folded and as it is; a new run's journal is made once the cluster is known to suffice."""
+    """The journal and what it holds, folded and as it is.
+
+    A new run's journal is made once the cluster is known to suffice.
+    """
     if not order.resume:
         return None, None, ()
     journal, records = Journal.resume(order.folder)
