@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from raybench import __version__
+from raybench.cli.doctor import doctor
 from raybench.cli.models import models
 from raybench.cli.plan import plan
 from raybench.cli.report import report
@@ -48,6 +49,7 @@ def root(
 app.command()(run)
 app.command()(submit)
 app.command()(status)
+app.command()(doctor)
 app.command()(plan)
 app.command()(report)
 app.command()(schema)
