@@ -55,6 +55,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the flags of one command
 
     settings = load_target(config, sets, target)
     folder = _folder(settings, config, out, resume)
+    variables = _variables(env or ())
     words = ["--out", out] if out is not None else ["--resume", str(resume)]
     if wait_for_nodes_s:
         words += ["--wait-for-nodes-s", f"{wait_for_nodes_s:g}"]
@@ -62,7 +63,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the flags of one command
     with TemporaryDirectory(prefix="raybench-submit-") as shipment:
         ship(config, settings, sets or (), Path(shipment))
         entrypoint = ("python", "-m", "raybench", "run", config.name, *flags(sets, target), *words)
-        order = _order(settings, config, entrypoint, Path(shipment), folder, _variables(env or ()), stop_grace_s)
+        order = _order(settings, config, entrypoint, Path(shipment), folder, variables, stop_grace_s)
         submit_job(client, order, typer.echo)
     typer.echo(f"job {order.id} on {address}: {' '.join(entrypoint)}")
     typer.echo(f"results: {folder} (on the cluster)")
