@@ -12,15 +12,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from raybench.config.schema import RunConfig
+    from raybench.driver.folder import RunFolder
     from raybench.driver.run import Order
 
 
 def run(  # noqa: PLR0913, PLR0917 - the flags of one command
     config: Config,
     sets: Sets = None,
-    out: Annotated[str | None, typer.Option("--out", help="Run folder. Default: runs/NAME-UTC.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", help="Run folder, or a URL such as s3://bucket/run. Default: runs/NAME-UTC.")
+    ] = None,
     resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="RUN_DIR", help="Finish what is missing in this run folder.")
+        str | None, typer.Option("--resume", metavar="RUN_DIR", help="Finish what is missing in this run folder.")
     ] = None,
     address: Annotated[str, typer.Option("--address", metavar="auto|local|HOST:PORT", help="Ray cluster.")] = "auto",
     target: Annotated[str | None, typer.Option("--target", help="Run this target only.")] = None,
@@ -41,9 +44,10 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of one command
     console = Console(highlight=False)
     settings = load_target(config, sets, target)
     command = ("raybench", "run", config.name, *flags(sets, target))
-    order = replace(_order(settings, command, (out, resume), address, hold_servers), wait_s=wait_for_nodes_s)
+    order, folder = _order(settings, command, (out, resume), address, hold_servers)
+    order = replace(order, wait_s=wait_for_nodes_s)
     again = ["raybench", "run", str(config), *flags(sets, target)]
-    raise typer.Exit(_carry_out(order, [*again, "--resume", str(order.folder)], console))
+    raise typer.Exit(_carry_out(order, folder, [*again, "--resume", folder.name], console))
 
 
 def load_target(config: Path, sets: list[str] | None, target: str | None) -> "RunConfig":
@@ -68,12 +72,12 @@ def flags(sets: list[str] | None, target: str | None) -> tuple[str, ...]:
 
 
 def _order(
-    settings: "RunConfig", command: tuple[str, ...], folders: tuple[str | None, Path | None], address: str, hold: bool
-) -> "Order":
+    settings: "RunConfig", command: tuple[str, ...], folders: tuple[str | None, str | None], address: str, hold: bool
+) -> "tuple[Order, RunFolder]":
     import datetime
     import secrets
 
-    from raybench.driver.folder import check_resumable, check_writable, choose
+    from raybench.driver.folder import choose, new_folder, old_folder
     from raybench.driver.run import Order
     from raybench.evals.rows import rows_of
     from raybench.ledger.journal import read
@@ -85,17 +89,19 @@ def _order(
     for note in (note for one in rows.values() for note in one.notes):
         typer.echo(f"note: {note}", err=True)
     plan = expand(settings, rows)
+    spoken = "python -m " + " ".join(command)
     if resume is not None:
-        check_resumable(resume, "python -m " + " ".join(command))
-        run_id = fold(read(resume)).run.run_id
-        return Order(settings, plan, resume, run_id, True, address, hold, command)
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder = choose(out, settings.name, stamp, "python -m " + " ".join(command))
-    check_writable(folder)
-    return Order(settings, plan, folder, f"{settings.name}-{secrets.token_hex(4)}", False, address, hold, command)
+        folder = old_folder(resume, spoken, typer.echo)
+        run_id = fold(read(folder.path)).run.run_id
+    else:
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+        folder = new_folder(choose(out, settings.name, stamp, spoken), typer.echo)
+        run_id = f"{settings.name}-{secrets.token_hex(4)}"
+    again = resume is not None
+    return Order(settings, plan, folder.path, run_id, again, address, hold, command, mirror=folder.mirror), folder
 
 
-def _carry_out(order: "Order", again: list[str], console: "Console") -> int:
+def _carry_out(order: "Order", folder: "RunFolder", again: list[str], console: "Console") -> int:
     import shlex
 
     from raybench.driver.finish import infrastructure_exit, publish
@@ -109,10 +115,13 @@ def _carry_out(order: "Order", again: list[str], console: "Console") -> int:
     def say(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
-    outcome = run_order(order, lambda units, done: Screen(console, units, done), say)
-    report = write_report(order.folder)
+    try:
+        outcome = run_order(order, lambda units, done: Screen(console, units, done), say)
+        report = write_report(order.folder)
+    finally:
+        folder.close()
     print_report(report, console)
-    say(f"report: {order.folder / 'report.md'}")
+    say(f"report: {folder.name}/report.md")
     if outcome.signal_exit is None:
         say(publish(order.folder, order.config))
     if report.verdict == "INCOMPLETE" or outcome.signal_exit is not None:

@@ -33,8 +33,12 @@ def status(
 
 def _show(run: str, address: str, console: "Console") -> bool:
     """Print it once; returns True when it has ended."""
-    if Path(run).is_dir():
-        return _show_folder(Path(run), console, live=True)
+    from raybench.driver.folder import readable
+    from raybench.driver.store import is_url
+
+    if is_url(run) or Path(run).is_dir():
+        with readable(run) as folder:
+            return _show_folder(folder, console, live=True)
     return _show_job(run, address, console)
 
 
@@ -57,7 +61,9 @@ def _show_folder(folder: Path, console: "Console", *, live: bool) -> bool:
 def _show_job(job: str, address: str, console: "Console") -> bool:
     import os
 
+    from raybench.driver.folder import readable
     from raybench.driver.job import client_at, describe
+    from raybench.driver.store import is_url
 
     looks_like_a_path = "/" in job or job.startswith(".")
     if looks_like_a_path:
@@ -68,8 +74,9 @@ def _show_job(job: str, address: str, console: "Console") -> bool:
     found = describe(client, job)
     console.print(found.words, markup=False, soft_wrap=True)
     folder = found.run_folder
-    if folder is not None and (Path(folder) / "ledger.jsonl").is_file():
-        _show_folder(Path(folder), console, live=not found.ended)
+    if folder is not None and (is_url(folder) or (Path(folder) / "ledger.jsonl").is_file()):
+        with readable(folder) as there:
+            _show_folder(there, console, live=not found.ended)
     else:
         console.print(f"its run folder {folder} cannot be read from here; the end of its log:", markup=False)
         console.print("\n".join(client.get_job_logs(job).splitlines()[-LOG_LINES:]), markup=False, soft_wrap=True)

@@ -24,7 +24,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the flags of one command
     config: Config,
     sets: Sets = None,
     address: Address = ADDRESS,
-    out: Annotated[str | None, typer.Option("--out", help="Run folder on the cluster, absolute.")] = None,
+    out: Annotated[str | None, typer.Option("--out", help="Run folder: absolute, or s3://bucket/run.")] = None,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN_DIR", help="Finish what is missing in this run folder.")
     ] = None,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import BaseModel, JsonValue
 
 from raybench.driver.screen import Screen
+from raybench.driver.store import Mirror
 from raybench.ledger.journal import Journal
 from raybench.records import Kind, LedgerRecord
 from raybench.report.early import EarlyFindings
@@ -18,10 +19,13 @@ SHOW_EVERY_S = 1.0
 class Chronicle:
     """The journal with its listeners. They see a record when it is on disk."""
 
-    def __init__(self, journal: Journal, screen: Screen, earlier: Iterable[LedgerRecord]) -> None:
+    def __init__(
+        self, journal: Journal, screen: Screen, earlier: Iterable[LedgerRecord], mirror: Mirror | None
+    ) -> None:
         """`earlier` = everything that the journal holds already, the head of the session included."""
         self.journal = journal
         self.screen = screen
+        self._mirror = mirror
         held = tuple(earlier)
         self._progress = Progress(held)
         self._early = EarlyFindings(held)
@@ -32,6 +36,8 @@ class Chronicle:
     ) -> LedgerRecord:  # fmt: skip
         """As `Journal.append`."""
         record = self.journal.append(kind, body, key=key, attempt=attempt, node=node, launch=launch)
+        if self._mirror is not None and kind != "sample":
+            self._mirror.wake()
         self._progress.take(record)
         for line in self._early.take(record):
             self.screen.line(line)

@@ -5,6 +5,7 @@ dropped connection.
 """
 
 import asyncio
+import logging
 import re
 import shlex
 import time
@@ -31,6 +32,11 @@ SILENCE_LIMIT_S = 120.0
 POLL_S = 2.0
 
 GIT_LIMIT_S = 20.0
+
+CHATTY = (
+    "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging",
+)  # fmt: skip
+"""Loggers of Ray that tell of uploads and closed connections between the lines of the job."""
 
 
 class JobClient(Protocol):
@@ -92,6 +98,8 @@ def client_at(address: str, env: Mapping[str, str]) -> JobSubmissionClient:
                 f"{name} is set to {env[name]}, which Ray would use in place of {address}. Unset it, or give "
                 f"--address {env[name]}."
             )
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return JobSubmissionClient(address)
     except (OSError, RuntimeError, ValueError) as error:

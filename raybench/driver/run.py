@@ -24,6 +24,7 @@ from raybench.driver.cluster import Cluster, check_versions, connect, disconnect
 from raybench.driver.fleet import Fleet, FleetOrder, Occurrence
 from raybench.driver.machine import check_this_machine
 from raybench.driver.screen import Screen
+from raybench.driver.store import Mirror
 from raybench.driver.waiting import await_slots
 from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, PlanError
 from raybench.ledger.bodies import Decision, PlanBody, RunBody
@@ -79,6 +80,8 @@ class Order:
     command: tuple[str, ...]
     wait_s: float = 0.0
     """How long machines that are missing are waited for."""
+    mirror: Mirror | None = None
+    """Copies the folder to object storage, where the run is to lie there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
             dispatcher.handle(UnitsDropped(frozenset(view.dropped if view else ())))
             watch = Watch(order.config, order.plan, looks(order.config, order.plan), view)
             with screen_of(len(work), len(work) - len(missing)) as screen:
-                loop = _Loop(dispatcher, watch, fleet, Chronicle(journal, screen, (*earlier, *begun)))
+                loop = _Loop(dispatcher, watch, fleet, Chronicle(journal, screen, (*earlier, *begun), order.mirror))
                 return asyncio.run(loop.run(len(slots), hold=order.hold))
         finally:
             disconnect()

@@ -1,10 +1,10 @@
 """A run folder on object storage: the ledger in parts, what it names before it, one writer.
 
-The driver writes its run folder on a local disk as always (the spool); a `Mirror` copies it to the store while it grows.
-Objects cannot be appended to, so the ledger goes up in parts, each named after the first record in it; rows of a unit go
-up before the part that names them. A part is whole or not there, so that what lies in the store is a ledger without a
-torn tail at any time. What the store lacks when a driver dies is what was written in the last seconds, and where the
-machine lives on, its spool holds that too.
+The driver writes its run folder on a local disk as always (the spool); a `Mirror` copies it to the store while it
+grows. Objects cannot be appended to, so the ledger goes up in parts, each named after the first record in it; rows of a
+unit go up before the part that names them. A part is whole or not there, so that what lies in the store is a ledger
+without a torn tail at any time. What the store lacks when a driver dies is what was written in the last seconds, and
+where the machine lives on, its spool holds that too.
 """
 
 import json
@@ -147,6 +147,9 @@ class Mirror:
         self._ended = False
         self._told = False
         self._take()
+        if store.names(PARTS):
+            # After the mark: nobody else adds to it from now on.
+            store.fetch(spool)
         held = b"".join(store.get(f"{PARTS}/{name}") or b"" for name in store.names(PARTS))
         self._position, self._num_records = len(held), held.count(b"\n")
         self._rows.update(store.names(REQUESTS))
@@ -185,9 +188,12 @@ class Mirror:
             if path.name not in self._rows:
                 self._store.put(f"{REQUESTS}/{path.name}", path.read_bytes())
                 self._rows.add(path.name)
-        with (self._spool / LEDGER).open("rb") as file:
-            file.seek(self._position)
-            fresh = file.read()
+        try:
+            with (self._spool / LEDGER).open("rb") as file:
+                file.seek(self._position)
+                fresh = file.read()
+        except FileNotFoundError:
+            return  # the run has not begun
         # The last line may be half written.
         part = fresh[: fresh.rfind(b"\n") + 1]
         if part:

@@ -19,8 +19,8 @@ from raybench.records import EvalUnit, Failure, PerfUnit, Plan
 
 
 def test_the_run_folder_is_out_itself_or_named_after_the_run() -> None:
-    assert choose("some/where", "name", "STAMP", "cmd") == Path("some/where")
-    assert choose(None, "name", "STAMP", "cmd") == Path("runs/name-STAMP")
+    assert choose("some/where", "name", "STAMP", "cmd") == "some/where"
+    assert choose(None, "name", "STAMP", "cmd") == "runs/name-STAMP"
 
 
 @pytest.mark.parametrize(("out", "words"), [(None, "no --out was given"), ("rel/out", "--out rel/out is relative")])
@@ -31,7 +31,8 @@ def test_a_job_must_write_where_it_outlives_the_job(
     with pytest.raises(ConfigError, match=words) as error:
         choose(out, "name", "STAMP", "python -m raybench run c.yaml")
     assert error.value.message.endswith("python -m raybench run c.yaml --out /absolute/folder/name")
-    assert choose("/abs", "name", "STAMP", "cmd") == Path("/abs")
+    assert choose("/abs", "name", "STAMP", "cmd") == "/abs"
+    assert choose("s3://bucket/run", "name", "STAMP", "cmd") == "s3://bucket/run"
     with pytest.raises(ConfigError, match="--resume rel is relative"):
         check_resumable(Path("rel"), "cmd")
     check_resumable(Path("/abs"), "cmd")

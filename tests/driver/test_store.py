@@ -124,10 +124,9 @@ def test_a_resumed_run_goes_on_in_a_new_part(store: Store, spool: Path, journal:
     say(journal, "one")
     first.close()
     other = tmp_path / "other machine"
-    store.fetch(other)
+    second = mirror(store, other)
     resumed, records = Journal.resume(other)
     assert len(records) == 3
-    second = mirror(store, other)
     say(resumed, "two")
     second.close()
     resumed.close()

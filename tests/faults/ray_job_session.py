@@ -195,6 +195,19 @@ def main(folder: Path) -> None:
     (folder / "result.json").write_text(json.dumps(result))
 
 
+def reap() -> None:
+    """Go on in a child; the first process of the namespace must bury orphans, as that of every real machine does.
+
+    Ray waits for all processes of a stopped job to be gone, and a dead one that nobody has buried is not.
+    """
+    child = os.fork()
+    while child:
+        done, status = os.wait()
+        if done == child:
+            sys.exit(os.waitstatus_to_exitcode(status))
+
+
 if __name__ == "__main__":
     os.environ["RAY_AUTH_MODE"] = "disabled"
+    reap()
     main(Path(sys.argv[1]))

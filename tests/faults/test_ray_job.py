@@ -17,7 +17,7 @@ from cli_runs import ROOT, assert_each_attempt_ended_once, of_kind, records, res
 from raybench.ledger.journal import Journal
 from raybench.ledger.view import fold
 
-# Eight jobs, each of them four fresh interpreters: two minutes on an idle machine, many on a busy one.
+# Seven jobs, each of them four fresh interpreters: two minutes on an idle machine, many on a busy one.
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -87,7 +87,7 @@ def check_submitted(jobs: dict[str, dict[str, Any]], folder: Path) -> None:
     """`raybench submit`: the driver's own exit codes; a stop and a SIGKILL that lose nothing."""
     invalid = jobs["invalid"]
     assert invalid["exit_code"] == 30, invalid["output"]
-    assert "RED Requests failed or replies had the wrong length: one perf0 batch 1, repeat 1" in invalid["output"]
+    assert "RED Requests failed or replies had the wrong length: one one-batch batch 1, repeat 1" in invalid["output"]
     assert "the driver has ended with 30" in invalid["output"]
 
     stopped = jobs["stopped"]
