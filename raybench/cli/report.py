@@ -37,7 +37,7 @@ def report(
     from raybench.driver.finish import infrastructure_exit
     from raybench.ledger.journal import read
     from raybench.ledger.view import fold
-    from raybench.report.references import measured_references
+    from raybench.report.references import measured_numerics, measured_references
     from raybench.report.terminal import print_report
     from raybench.report.write import exit_code_of, moved_grades, write_report
 
@@ -50,8 +50,9 @@ def report(
     view = fold(read(run_dir))
     if save_reference is not None:
         entries = measured_references(view, made, target)
-        save_references(save_reference, entries)
-        names = ", ".join(entry.eval for entry in entries)
+        numerics = measured_numerics(view, made, target)
+        save_references(save_reference, entries, numerics)
+        names = ", ".join([entry.eval for entry in entries] + (["log-probabilities"] if numerics else []))
         console.print(f"reference: {names} of {entries[0].target} in {save_reference}", markup=False, soft_wrap=True)
     if regrade:
         _print_moved(before)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import openai
 from openai.types import Completion, CompletionChoice
-from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+from openai.types.chat import ChatCompletion, ChatCompletionMessage, ChatCompletionMessageParam
 from openai.types.chat.chat_completion import Choice
 
 from raybench.client.job import ChatJob, SampleLine
@@ -157,23 +157,26 @@ async def _attempt(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -
 
 
 def _read(completion: ChatCompletion | Completion) -> _Try:
-    """The SDK checks no types: a field may be missing, or the whole answer a text."""
+    """The SDK checks no types: any field may be missing or null, or the whole answer a text."""
     choices = getattr(completion, "choices", None)
-    if not choices:
+    choice: Choice | CompletionChoice | None = choices[0] if choices else None
+    said = choice if isinstance(choice, CompletionChoice) else getattr(choice, "message", None)
+    if choice is None or said is None:
         return _Try("http_error", error=f"an answer without choices: {str(completion)[:200]!r}")
-    choice = choices[0]
-    usage = completion.usage
-    details = None if usage is None else usage.prompt_tokens_details
+    text: str | None = getattr(said, "text" if said is choice else "content", None)
+    finish_reason: str | None = getattr(choice, "finish_reason", None)
+    usage = getattr(completion, "usage", None)
+    details = getattr(usage, "prompt_tokens_details", None)
     return _Try(
         # An aborted request (SGLang's own word) is a fault of the engine, whatever text came with it.
-        "http_error" if choice.finish_reason == "abort" else "ok",
-        reply=_storable(choice.text if isinstance(choice, CompletionChoice) else choice.message.content),
-        finish_reason=choice.finish_reason,
-        prompt_tokens=None if usage is None else usage.prompt_tokens,
-        output_tokens=None if usage is None else usage.completion_tokens,
-        cached_tokens=None if details is None else details.cached_tokens,
-        matched_stop=_matched_stop(choices[0]),
-        reasoning_chars=_reasoning_chars(choices[0]),
+        "http_error" if finish_reason == "abort" else "ok",
+        reply=_storable(text),
+        finish_reason=finish_reason,
+        prompt_tokens=getattr(usage, "prompt_tokens", None),
+        output_tokens=getattr(usage, "completion_tokens", None),
+        cached_tokens=getattr(details, "cached_tokens", None),
+        matched_stop=_matched_stop(choice),
+        reasoning_chars=_reasoning_chars(said),
     )
 
 
@@ -183,7 +186,7 @@ def _storable(text: str | None) -> str | None:
     return None if text is None else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _matched_stop(choice: Choice) -> int | str | None:
+def _matched_stop(choice: Choice | CompletionChoice) -> int | str | None:
     """SGLang's own field; other servers have none."""
     found = (choice.model_extra or {}).get("matched_stop")
     if isinstance(found, str):
@@ -191,9 +194,9 @@ def _matched_stop(choice: Choice) -> int | str | None:
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
-def _reasoning_chars(choice: Choice) -> int | None:
-    """Length of what a reasoning parser took out of the reply."""
-    found = (choice.message.model_extra or {}).get("reasoning_content")
+def _reasoning_chars(said: ChatCompletionMessage | CompletionChoice) -> int | None:
+    """Length of what a reasoning parser took out of the reply; the completions route knows none."""
+    found = (said.model_extra or {}).get("reasoning_content")
     return len(found) if isinstance(found, str) and found else None
 
 

@@ -4,14 +4,15 @@ Whatever the file holds, the outcome is a `RunConfig` or one `ConfigError` that 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
 from raybench.config.evals import Preset, PresetTable
 from raybench.config.explain import explain, nearest, valid_names
-from raybench.config.reference_file import read_reference
+from raybench.config.reference_file import read_numerics, read_reference
 from raybench.config.schema import RunConfig
 from raybench.config.source import Document, KeyPath, dotted, parse
 from raybench.errors import ConfigError
@@ -51,18 +52,30 @@ def load(path: Path, sets: Sequence[str] = (), presets: PresetTable = _no_preset
 
 def _read_references(document: Document, path: Path) -> None:
     """Put the entries of reference files where the configuration names the files: a ledger must be whole by itself."""
-    evals = document.data.get("evals") if isinstance(document.data, dict) else None
+    content = document.data if isinstance(document.data, dict) else {}
+    evals, preflight = content.get("evals"), content.get("preflight")
     for number, settings in enumerate(evals if isinstance(evals, list) else ()):
         if not isinstance(settings, dict):
             continue
         named, eval_name = settings.get("reference"), settings.get("name")
         if isinstance(named, str) and isinstance(eval_name, str):
-            place = document.places.get(("evals", number, "reference"), str(path))
-            try:
-                entry = read_reference(path.parent / Path(named).expanduser(), eval_name)
-            except ConfigError as error:
-                raise ConfigError(f"{place}: evals.{number}.reference: {error.message}") from None
-            settings["reference"] = entry.model_dump(mode="json")
+            file = path.parent / Path(named).expanduser()
+            with _told_as(document, path, ("evals", number, "reference")):
+                settings["reference"] = read_reference(file, eval_name).model_dump(mode="json")
+    if isinstance(preflight, dict) and isinstance(named := preflight.get("reference"), str):
+        with _told_as(document, path, ("preflight", "reference")):
+            file = path.parent / Path(named).expanduser()
+            preflight["reference"] = read_numerics(file).model_dump(mode="json")
+
+
+@contextmanager
+def _told_as(document: Document, path: Path, key: KeyPath) -> Generator[None]:
+    """An error of a reference file names the place in the configuration that names the file."""
+    try:
+        yield
+    except ConfigError as error:
+        place = document.places.get(key, str(path))
+        raise ConfigError(f"{place}: {'.'.join(str(part) for part in key)}: {error.message}") from None
 
 
 def reference_files(path: Path, sets: Sequence[str] = ()) -> tuple[str, ...]:

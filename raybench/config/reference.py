@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from raybench.config.names import Name
-from raybench.records import Record, Sampling
+from raybench.records import Record, Sampling, TeacherForced
 
 
 class MeasuredReference(Record):
@@ -61,10 +61,39 @@ class MeasuredReference(Record):
     """Version that measured it."""
 
 
+class NumericsReference(Record):
+    """Log-probabilities of fixed texts on an accepted server; the texts are raybench's own."""
+
+    target: str
+    """Name of the target in the run that measured them."""
+    model: str
+    """Model path or hub id; of a local path only the last part."""
+    model_revision: str | None = None
+    """Revision or content hash as the engine resolved it; None where it was not said."""
+    engine: str
+    """Kind of engine."""
+    engine_version: str | None = None
+    """Version as the server said; None where it did not."""
+    accelerator: str
+    """Accelerator type."""
+    gpus_per_node: int = Field(default=0, ge=0)
+    """GPUs of one machine."""
+    texts: tuple[TeacherForced, ...] = Field(min_length=1)
+    """One for each text, in their order."""
+    date: str
+    """Day of the run, UTC."""
+    run_id: str
+    """Id of the run that measured them."""
+    raybench_version: str
+    """Version that measured them: another one may ask other texts, which are then not compared."""
+
+
 class ReferenceFile(Record):
-    """What a reference file holds: one entry for each eval."""
+    """What a reference file holds: one entry for each eval, and the numerics of the server."""
 
     raybench_reference: Literal[1] = 1
     """Version of the shape; tells the file from others."""
     references: tuple[MeasuredReference, ...]
     """Entries, by the name of their eval."""
+    numerics: NumericsReference | None = None
+    """Log-probabilities for the preflight; None where the engine gave none."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from raybench.config.reference import MeasuredReference, ReferenceFile
+from raybench.config.reference import MeasuredReference, NumericsReference, ReferenceFile
 from raybench.config.source import parse
 from raybench.errors import ConfigError, StorageError
 
@@ -28,23 +28,38 @@ def read_reference(path: Path, eval_name: str) -> MeasuredReference:
     raise ConfigError(f"reference file {path} holds no entry for the eval {eval_name!r}; it holds {held}")
 
 
-def save_references(path: Path, entries: Iterable[MeasuredReference]) -> None:
-    """Write entries into a file, made if it is not there; entries of other evals in it are kept.
+def read_numerics(path: Path) -> NumericsReference:
+    """The log-probabilities of an accepted server. Raises ConfigError."""
+    found = _read(path).numerics
+    if found is None:
+        raise ConfigError(
+            f"reference file {path} holds no log-probabilities: the run that it was saved from had no preflight, "
+            "or its engine gave none"
+        )
+    return found
+
+
+def save_references(
+    path: Path, entries: Iterable[MeasuredReference], numerics: NumericsReference | None = None
+) -> None:
+    """Write entries into a file, made if it is not there; what it holds of other evals, or of numerics, is kept.
 
     Raises ConfigError when the file is no reference file, StorageError when it cannot be written.
     """
-    kept = {_plain(entry.eval): entry for entry in (_read(path).references if path.exists() else ())}
+    before = _read(path) if path.exists() else ReferenceFile(references=())
+    kept = {_plain(entry.eval): entry for entry in before.references}
     kept |= {_plain(entry.eval): entry for entry in entries}
-    content = ReferenceFile(references=tuple(kept[name] for name in sorted(kept))).model_dump(mode="json")
+    file = ReferenceFile(references=tuple(kept[name] for name in sorted(kept)), numerics=numerics or before.numerics)
+    content = file.model_dump(mode="json")
     # Leaves in one line each: a question is one line of a diff.
     text = _HEAD + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with part.open("w", encoding="utf-8", newline="\n") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
         part.replace(path)
     except OSError as error:
         raise StorageError(f"cannot write the reference file {path}: {error.strerror}") from error

@@ -4,13 +4,10 @@ Requests of canaries go through the client, by the very code that asks scored sa
 check that says so, never in an exception.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Literal, assert_never
+from typing import assert_never
 
 from pydantic import JsonValue
 
@@ -19,8 +16,10 @@ from raybench.engine.base import Engine, RenderedPrompt
 from raybench.engine.http_json import Answer, ask
 from raybench.evals import eval_named
 from raybench.evals.battery import self_test
-from raybench.evals.canary import MAX_TOKENS, fixed_texts
+from raybench.evals.canary import MAX_TOKENS
 from raybench.evals.grade import outcome
+from raybench.node.numerics import Generate, decode, numerics
+from raybench.node.seen import Result, Seen
 from raybench.records import (
     CheckMeasurement,
     CheckUnit,
@@ -28,7 +27,6 @@ from raybench.records import (
     SampleRecord,
     SampleSpec,
     Sampling,
-    TeacherForced,
     bare_text,
 )
 
@@ -37,22 +35,6 @@ AGREEMENT_TOKENS = 64
 """First tokens of a greedy reply that are compared: later ones follow from the first that differs."""
 WRONG_CANARIES_FRACTION = 0.05
 """Two of forty (see raybench.evals.canary), and at least one of a shorter set."""
-
-Result = Literal["ok", "warn", "stop"]
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What a check came to; the rest of its measurement is known to the bench."""
-
-    result: Result
-    words: str
-    evidence: dict[str, float] = field(default_factory=dict[str, float])
-    num_requests: int = 0
-    samples: tuple[SampleRecord, ...] = ()
-    prompt_tokens: tuple[int | None, ...] = ()
-    replies: tuple[tuple[str, ...], ...] = ()
-    texts: tuple[TeacherForced, ...] = ()
 
 
 class Bench:
@@ -81,7 +63,9 @@ class Bench:
             case "agreement":
                 seen = self._agreement(unit)
             case "numerics":
-                seen = self._numerics(unit)
+                seen = numerics(self._generate(unit), self._facts.simulated)
+            case "decode":
+                seen = decode(self._generate(unit), self._facts.simulated, unit.batch_size)
             case _:
                 assert_never(unit.check)
         return CheckMeasurement(
@@ -93,7 +77,7 @@ class Bench:
 
     # ---------------------------------------------------------------------------------------------------------- limits
 
-    def _limits(self, unit: CheckUnit) -> _Seen:
+    def _limits(self, unit: CheckUnit) -> Seen:
         """Does every reply have the room that it needs, in the configuration and in the engine?"""
         facts = self._facts
         room = [n for n in (facts.context_tokens, facts.max_total_tokens) if n is not None]
@@ -126,7 +110,7 @@ class Bench:
         words = (
             "; ".join(said) or f"every reply fits into the engine's {min(room) if room else 'unknown number of'} tokens"
         )
-        return _Seen(result, f"{words}{self._sampling_defaults()}", evidence, len(answers), prompt_tokens=prompts)
+        return Seen(result, f"{words}{self._sampling_defaults()}", evidence, len(answers), prompt_tokens=prompts)
 
     def _sampling_defaults(self) -> str:
         """What the engine would take for a field that is not sent; raybench sends all."""
@@ -136,7 +120,7 @@ class Bench:
 
     # ---------------------------------------------------------------------------------------------------------- prompt
 
-    def _prompt(self, unit: CheckUnit) -> _Seen:
+    def _prompt(self, unit: CheckUnit) -> Seen:
         """Are the prompts that the server makes those of the model's own template?"""
         answers = self._greedy(unit, unit.samples, max_tokens=1)
         counts = tuple(_prompt_tokens(answer) for answer in answers)
@@ -144,10 +128,10 @@ class Bench:
         num_requests = len(answers)
         if rendered is None:
             words = "no tokenizer at hand to render prompts with; their lengths are compared between nodes"
-            return _Seen("ok", words, {}, num_requests, prompt_tokens=counts)
+            return Seen("ok", words, {}, num_requests, prompt_tokens=counts)
         if all(prompt.full is None for prompt in rendered):
             words = "the model folder holds no chat template, so there is nothing to compare with"
-            return _Seen("ok" if unit.route == "completions" else "warn", words, {}, num_requests, prompt_tokens=counts)
+            return Seen("ok" if unit.route == "completions" else "warn", words, {}, num_requests, prompt_tokens=counts)
         ids = [self._server_ids(sample) for sample in unit.samples] if unit.route == "chat" else [None] * len(counts)
         faults = [
             fault
@@ -160,13 +144,13 @@ class Bench:
                 evidence[name] = value
         if faults:
             words = f"{len(faults)} of {len(counts)} prompts are not those of the model's own template: {faults[0]}"
-            return _Seen("stop", words, evidence, num_requests, prompt_tokens=counts)
+            return Seen("stop", words, evidence, num_requests, prompt_tokens=counts)
         if all(count is None for count in counts) and not any(ids):
             words = "the server tells neither the tokens of a prompt nor their number: the prompts could not be proved"
-            return _Seen("warn", words, evidence, num_requests, prompt_tokens=counts)
+            return Seen("warn", words, evidence, num_requests, prompt_tokens=counts)
         how = "token by token" if any(ids) else "by their number of tokens"
         words = f"{len(counts)} prompts are those of the model's own template, {how}"
-        return _Seen("ok", words, evidence, num_requests, prompt_tokens=counts)
+        return Seen("ok", words, evidence, num_requests, prompt_tokens=counts)
 
     def _server_ids(self, sample: SampleSpec) -> list[int] | None:
         """Token ids of the chat route's prompt, where the version can tell them without a generation."""
@@ -180,7 +164,7 @@ class Bench:
 
     # --------------------------------------------------------------------------------------------- canaries, agreement
 
-    def _canary(self, unit: CheckUnit) -> _Seen:
+    def _canary(self, unit: CheckUnit) -> Seen:
         """Does the server answer what any healthy one answers, in the prompt format of the evals that follow?"""
         job = ChatJob(
             url=self._engine.url, api_key=self._engine.api_key, model=self._engine.served_name, unit=unit.key,
@@ -205,47 +189,21 @@ class Bench:
                 f" ({rest}), and at most {allowed} may fail: the server, its chat template or the reading of answers"
             )
         kept = tuple(samples[spec.key] for spec in unit.samples if spec.key in samples)
-        return _Seen(
+        return Seen(
             "stop" if failed else "ok", words, evidence, num, samples=kept,
             prompt_tokens=tuple(sample.prompt_tokens for sample in kept),
         )  # fmt: skip
 
-    def _agreement(self, unit: CheckUnit) -> _Seen:
+    def _agreement(self, unit: CheckUnit) -> Seen:
         """Greedy replies, to be held beside those of the target's other nodes when the ledger is read."""
         answers = self._greedy(unit, unit.samples, max_tokens=AGREEMENT_TOKENS, logprobs=True)
         refused = _first_refusal(answers)
         words = f"{len(answers)} greedy replies kept, to be compared between nodes"
-        return _Seen(
+        return Seen(
             "warn" if refused else "ok", f"not every question was answered ({refused})" if refused else words, {},
             len(answers), prompt_tokens=tuple(_prompt_tokens(answer) for answer in answers),
             replies=tuple(_reply_tokens(answer) for answer in answers),
         )  # fmt: skip
-
-    # -------------------------------------------------------------------------------------------------------- numerics
-
-    def _numerics(self, unit: CheckUnit) -> _Seen:
-        """Log-probabilities of fixed texts, one at a time: what a kernel or a weight changes shows in every token."""
-        if self._facts.simulated:
-            return _Seen("ok", "a simulated engine has no log-probabilities")
-        texts: list[TeacherForced] = []
-        asked = fixed_texts()
-        for text in asked:
-            content: dict[str, JsonValue] = {
-                "text": text, "sampling_params": {"max_new_tokens": 1, "temperature": 0}, "return_logprob": True,
-                "logprob_start_len": 0, "top_logprobs_num": 1,
-            }  # fmt: skip
-            found = _teacher_forced(self._post("/generate", content, unit.timeout_s))
-            if found is None:
-                break
-            texts.append(found)
-        if len(texts) < len(asked):
-            words = "the server gives no log-probabilities of a prompt (/generate): numerics are not compared"
-            return _Seen("ok", words)
-        num_tokens = sum(len(text.logprobs) for text in texts)
-        mean = sum(sum(text.logprobs) for text in texts) / max(1, num_tokens)
-        words = f"log-probabilities of {num_tokens} tokens kept, to be compared between nodes"
-        evidence: dict[str, float] = {"num_tokens": num_tokens, "mean_logprob": round(mean, 5)}
-        return _Seen("ok", words, evidence, len(texts), texts=tuple(texts))
 
     # -------------------------------------------------------------------------------------------------------- requests
 
@@ -269,6 +227,9 @@ class Bench:
         with ThreadPoolExecutor(CONCURRENCY) as pool:
             return list(pool.map(one, samples))
 
+    def _generate(self, unit: CheckUnit) -> Generate:
+        return lambda content: self._post("/generate", content, unit.timeout_s)
+
     def _post(self, path: str, content: dict[str, JsonValue], timeout_s: float) -> Answer:
         return ask(f"{self._engine.url}{path}", timeout_s=timeout_s, api_key=self._engine.api_key, content=content)
 
@@ -276,13 +237,13 @@ class Bench:
         return ask(f"{self._engine.url}{path}", timeout_s=30, api_key=self._engine.api_key)
 
 
-def _grader() -> _Seen:
+def _grader() -> Seen:
     """The battery of replies through the graders of this very machine."""
     failures = self_test()
     if failures:
         words = f"the graders misread {len(failures)} replies of their own battery, the first: {failures[0]}"
-        return _Seen("stop", words, {"num_misread": len(failures)})
-    return _Seen("ok", "the graders read every reply of their battery")
+        return Seen("stop", words, {"num_misread": len(failures)})
+    return Seen("ok", "the graders read every reply of their battery")
 
 
 def _prompt_fault(prompt: RenderedPrompt, server_ids: Sequence[int] | None, count: int | None) -> str | None:
@@ -337,24 +298,3 @@ def _reply_tokens(answer: Answer) -> tuple[str, ...]:
     message = choice.get("message")
     text = message.get("content") if isinstance(message, dict) else choice.get("text")
     return tuple(str(text or "").split()[:AGREEMENT_TOKENS])
-
-
-def _teacher_forced(answer: Answer) -> TeacherForced | None:
-    """Log-probabilities of a prompt out of SGLang's meta_info: [[logprob or null, id, text], ...]."""
-    meta = answer.mapping().get("meta_info")
-    given = meta.get("input_token_logprobs") if isinstance(meta, dict) else None
-    if not answer.ok or not isinstance(given, list) or len(given) < 2:
-        return None
-    entries = [entry for entry in given if isinstance(entry, list) and len(entry) >= 2]
-    logprobs = [round(float(entry[0]), 5) for entry in entries[1:] if isinstance(entry[0], int | float)]
-    if len(logprobs) != len(given) - 1:
-        return None
-    ids = json.dumps([entry[1] for entry in entries])
-    top = meta.get("input_top_logprobs") if isinstance(meta, dict) else None
-    best = [place[0] for place in top[1:] if isinstance(place, list) and place] if isinstance(top, list) else []
-    top_ids = [entry[1] for entry in best if isinstance(entry, list) and isinstance(entry[1], int)]
-    return TeacherForced(
-        tokens_sha256=hashlib.sha256(ids.encode()).hexdigest()[:16],
-        logprobs=tuple(logprobs),
-        top_ids=tuple(id_ for id_ in top_ids if isinstance(id_, int)) if len(top_ids) == len(logprobs) else (),
-    )

@@ -16,6 +16,9 @@ NUM_PROMPTS = 4
 """Prompts whose tokens are compared with the template's: one would do, unless a template treats some alike."""
 NUM_AGREEMENT = 16
 """Questions whose greedy replies are compared between nodes."""
+UNTIMED_BATCH = 8
+LARGEST_BATCH = 64
+"""Of the check of decode: some seconds on a slow engine."""
 TIMEOUT_S = 60.0
 """Limit of one request of a check: the longest answers with 512 tokens."""
 
@@ -57,6 +60,13 @@ def _once(config: RunConfig, target: TargetConfig, blocks: Sequence[EvalUnit]) -
         yield unit("canary", route).model_copy(update={"samples": samples, "graders": graders})
         yield unit("agreement", route).model_copy(update={"samples": _spread(samples, NUM_AGREEMENT)})
     yield unit("numerics")
+    yield unit("decode").model_copy(update={"batch_size": _timed_batch(config)})
+
+
+def _timed_batch(config: RunConfig) -> int:
+    """The largest batch that is timed, for its kernels are the ones that users get; a small one without any."""
+    timed = [size for sweep in config.perf for size in sweep.batch_sizes]
+    return min(max(timed, default=UNTIMED_BATCH), LARGEST_BATCH)
 
 
 def _budget(settings: EvalConfig) -> ReplyBudget:

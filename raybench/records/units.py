@@ -10,7 +10,7 @@ from raybench.records.base import Record, content_hash
 Route = Literal["chat", "completions"]
 """Route of an eval's requests: `chat` goes through the server's chat template, `completions` sends the bare text."""
 
-Check = Literal["limits", "grader", "prompt", "canary", "agreement", "numerics"]
+Check = Literal["limits", "grader", "prompt", "canary", "agreement", "numerics", "decode"]
 """Preflight checks, in the order in which a node makes them: the cheap ones first."""
 
 
@@ -181,6 +181,8 @@ class CheckUnit(Record):
     """Canaries: the eval that reads the reply, for each sample."""
     budgets: tuple[ReplyBudget, ...] = ()
     """Limits: the evals, one for each sample."""
+    batch_size: int = Field(default=0, ge=0)
+    """Decode: prompts that are decoded together."""
     stops: bool = True
     """False: the target's evals go on whatever the check finds."""
     timeout_s: float = Field(gt=0)

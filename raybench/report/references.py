@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime
 
-from raybench.config.reference import MeasuredReference
+from raybench.config.reference import MeasuredReference, NumericsReference
 from raybench.errors import ConfigError
 from raybench.ledger.view import RunView
 from raybench.report.model import EvalRow, Report, TargetRow
 from raybench.stats.accuracy import correct_by_question, counts_of
 from raybench.validity.accuracy import ScoredEval, scored_evals
+from raybench.validity.preflight import counting_checks
 
 
 def measured_references(view: RunView, report: Report, target: str | None) -> tuple[MeasuredReference, ...]:
@@ -21,6 +22,22 @@ def measured_references(view: RunView, report: Report, target: str | None) -> tu
         raise ConfigError(f"there is no eval on {row.name} in this run, so there is nothing to save as a reference")
     rows = {each.eval: each for each in report.evals if each.target == row.name}
     return tuple(_entry(view, each, rows[each.config.name], row) for each in scored)
+
+
+def measured_numerics(view: RunView, report: Report, target: str | None) -> NumericsReference | None:
+    """Log-probabilities as the target's first node gave them; None where none gave any."""
+    row = _target(report, target)
+    seen = [each.measurement for each in counting_checks(view) if each.measurement.target == row.name]
+    measured = next((each for each in seen if each.check == "numerics" and each.texts), None)
+    if measured is None:
+        return None
+    return NumericsReference(
+        target=row.name, model=_last_part(view.config.model.path),
+        model_revision=next(iter(row.model_revisions), view.config.model.revision), engine=row.engine,
+        engine_version=next(iter(row.engine_versions), None), accelerator=row.accelerator,
+        gpus_per_node=row.gpus_per_node, texts=measured.texts, date=report_day(view), run_id=view.run.run_id,
+        raybench_version=view.sessions[-1].raybench_version,
+    )  # fmt: skip
 
 
 def _target(report: Report, name: str | None) -> TargetRow:

@@ -22,6 +22,9 @@ _LOOPS_AMONG_CUT = 0.5
 """With as many loops among the cut replies, a longer limit would only be filled as well."""
 
 
+_LOOK = "look at the engine's log for the faults of these requests, then run again"
+
+
 class Diagnosis(Record):
     """Why the score of one eval on one target is not what it should be."""
 
@@ -103,7 +106,25 @@ def _grader(case: _Case) -> _Told | None:
     return None if found is None else ("the grader fails its own test", found.advice, found.evidence)
 
 
+def _unanswered_canaries(case: _Case) -> Finding | None:
+    """Canaries that failed for want of a reply: they say nothing about the prompt."""
+    found = case.first("canary_failed")
+    if found is None:
+        return None
+    seen = found.evidence
+    unanswered = seen.get("num_errored", 0)
+    wrong = seen.get("num_canaries", 0) - seen.get("num_correct", 0)
+    return found if unanswered > 0 and unanswered >= wrong / 2 else None
+
+
 def _transport(case: _Case) -> _Told | None:
+    if (canaries := _unanswered_canaries(case)) is not None:
+        sent, lost = canaries.evidence["num_canaries"], canaries.evidence["num_errored"]
+        sentence = (
+            f"{lost:.0f} of {sent:.0f} trivial questions got no reply after all retries: requests fail on their way or "
+            "in the engine, which says nothing about the model"
+        )
+        return sentence, _LOOK, canaries.evidence
     seen = case.eval.rates["errored"]
     found = case.first("errored")
     if found is None and case.rule != "stop_errored":
@@ -114,13 +135,13 @@ def _transport(case: _Case) -> _Told | None:
         f"{_percent(seen.fraction)} of the samples have no reply after all retries ({retries:,} retries in all): "
         "requests fail on their way or in the engine, which says nothing about the model"
     )
-    change = found.advice if found else "look at the engine's log for the faults of these requests, then run again"
+    change = found.advice if found else _LOOK
     return sentence, change, evidence
 
 
 def _prompt(case: _Case) -> _Told | None:
     found = case.first("prompt_format", "prompt_tokens_differ", "canary_failed")
-    if found is None:
+    if found is None or found is _unanswered_canaries(case):
         return None
     words = {
         "prompt_format": "the server renders another prompt than the model's template",
@@ -195,7 +216,7 @@ def _max_tokens(case: _Case) -> _Told | None:
     if not _cut(case):
         if limits is None or limits.severity != "red":
             return None
-        return "max_tokens and the server's limits do not fit this eval", limits.advice, limits.evidence
+        return _too_low(case, limits)
     if _engine_limit(case) is not None:
         return None
     limit, needed = scored.config.sampling.max_tokens, scored.evaluation.min_max_tokens
@@ -209,6 +230,16 @@ def _max_tokens(case: _Case) -> _Told | None:
         evidence["completed_accuracy"] = completed
         sentence += f"; accuracy on completed items {_percent(completed)} (they are the easier ones)"
     return sentence, f"rerun with max_tokens {needed if needed > limit else 2 * limit:,}", evidence
+
+
+def _too_low(case: _Case, limits: Finding) -> _Told:
+    """What the preflight said before any sample."""
+    name, limit = case.eval.scored.config.name, case.eval.scored.config.sampling.max_tokens
+    needed = limits.evidence.get(f"{name}_needed_tokens")
+    if needed is None:
+        return "max_tokens and the server's limits do not fit this eval", limits.advice, limits.evidence
+    sentence = f"max_tokens {limit:,} is below the {needed:,.0f} that replies to this eval need: they would be cut"
+    return sentence, f"rerun with max_tokens {needed:,.0f}", limits.evidence
 
 
 def _stop_tokens(case: _Case) -> _Told | None:
@@ -242,7 +273,7 @@ def _told(code: str, sentence: str) -> Row:
 
 
 def _numerics(case: _Case) -> _Told | None:
-    found = case.first("numerics_differ", "nodes_disagree")
+    found = case.first("numerics_differ", "decode_differs", "numerics_drift", "nodes_disagree")
     if found is None:
         return None
     sentence = "prompts and replies look sound, log-probabilities do not: a quantisation, kernel or parallelism fault"

@@ -4,21 +4,12 @@ A node's own result was told when it was made; what takes two nodes is decided h
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 from raybench.ledger.view import Checked, RunView
-from raybench.records import Check, CheckMeasurement, Finding, Severity, TeacherForced
+from raybench.records import Check, Finding, Severity
+from raybench.validity.numerics import FLIPPED_FRACTION, MEAN_DLOGP, difference, drift_findings
 
-MEAN_DLOGP = 0.06
-"""Mean |difference of log-probabilities| that two servers of one target stay below.
-
-Measured with the tiny model on CPU: two bfloat16 servers 0 in all 3,910 tokens, bfloat16 against float32 of the same
-weights 0.034, weights perturbed by 0.1% 0.032 and by 1% 0.124. Kernels that change with the batch lie below a change of
-dtype; no GPU has been measured.
-"""
-FLIPPED_FRACTION = 0.03
-"""Share of places at which the most probable token may be another one: 0, 1.4%, 0.8% and 4.1% in these measurements."""
 AGREEMENT_FRACTION = 0.8
 """Share of the first 64 greedy tokens that two nodes have in common: batching alone flips a few near ties."""
 
@@ -29,6 +20,7 @@ _CODES: dict[Check, str] = {
     "canary": "canary_failed",
     "agreement": "nodes_disagree",
     "numerics": "numerics_differ",
+    "decode": "decode_differs",
 }
 _RULES: dict[Check, str] = {
     "limits": "max_tokens is what the eval needs, and fits with the longest prompt into the engine",
@@ -37,6 +29,7 @@ _RULES: dict[Check, str] = {
     "canary": "at most one in twenty of the trivial questions fails",
     "agreement": "every question of the comparison is answered",
     "numerics": "the log-probabilities of fixed texts can be read",
+    "decode": "tokens that were decoded in a batch have the log-probabilities that the server's own prefill gives them",
 }
 _ADVICE: dict[Check, str] = {
     "limits": "raise sampling.max_tokens, or the engine's context length and token capacity",
@@ -51,43 +44,11 @@ _ADVICE: dict[Check, str] = {
     ),
     "agreement": "look at the engine's log for the faults of these requests",
     "numerics": "look at the engine's log for the faults of these requests",
+    "decode": (
+        "decode and prefill compute something else: compare the attention backends, the KV cache's dtype and scales, "
+        "and decode without CUDA graphs or speculative decoding"
+    ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Log-probabilities of the same texts on two servers."""
-
-    mean_dlogp: float
-    """Mean of |difference| over all tokens."""
-    max_dlogp: float
-    """Largest |difference|."""
-    flipped_fraction: float
-    """Share of places at which another token is the most probable one."""
-    num_tokens: int
-
-    @property
-    def too_large(self) -> bool:
-        """True if the servers do not compute the same."""
-        return self.mean_dlogp > MEAN_DLOGP or self.flipped_fraction > FLIPPED_FRACTION
-
-
-def difference(one: CheckMeasurement, other: CheckMeasurement) -> Difference | None:
-    """Two `numerics` checks held side by side; None where they hold no texts of the same tokens."""
-    pairs = [
-        (a, b)
-        for a, b in zip(one.texts, other.texts, strict=False)
-        if a.tokens_sha256 == b.tokens_sha256 and len(a.logprobs) == len(b.logprobs)
-    ]
-    gaps = [abs(x - y) for a, b in pairs for x, y in zip(a.logprobs, b.logprobs, strict=True)]
-    if not gaps:
-        return None
-    return Difference(sum(gaps) / len(gaps), max(gaps), _flipped(pairs), len(gaps))
-
-
-def _flipped(pairs: Sequence[tuple[TeacherForced, TeacherForced]]) -> float:
-    places = [(x, y) for a, b in pairs for x, y in zip(a.top_ids, b.top_ids, strict=False)]
-    return sum(x != y for x, y in places) / len(places) if places else 0.0
 
 
 def counting_checks(view: RunView) -> list[Checked]:
@@ -107,9 +68,11 @@ def counting_checks(view: RunView) -> list[Checked]:
 
 
 def preflight_findings(view: RunView) -> list[Finding]:
-    """All findings of the preflight: per node, then between the nodes of a target, then what was not checked."""
+    """All findings of the preflight: per node, between a target's nodes, against the reference, and what is missing."""
     checks = counting_checks(view)
-    return [*_own(checks), *_between(checks), *_unchecked(view)]
+    accepted = view.config.preflight.numerics
+    drift = () if accepted is None else drift_findings(checks, accepted)
+    return [*_own(checks), *_between(checks), *drift, *_unchecked(view)]
 
 
 def _own(checks: Sequence[Checked]) -> Iterator[Finding]:
@@ -159,7 +122,7 @@ def _pair(one: Checked, other: Checked) -> Iterator[Finding]:
 
 
 def _numerics(one: Checked, other: Checked) -> Iterator[Finding]:
-    gap = difference(one.measurement, other.measurement)
+    gap = difference(one.measurement.texts, other.measurement.texts)
     if gap is None and one.measurement.texts and other.measurement.texts:
         yield _finding(
             ("numerics_differ", "red"), one, other, "every node of a target reads the same text as the same tokens",
@@ -172,8 +135,7 @@ def _numerics(one: Checked, other: Checked) -> Iterator[Finding]:
         ("numerics_differ", "red"), one, other,
         f"log-probabilities of the same texts differ by at most {MEAN_DLOGP:g} in the mean between nodes of a target, "
         f"and at most {FLIPPED_FRACTION:.0%} of the most probable tokens are others",
-        {"mean_dlogp": gap.mean_dlogp, "max_dlogp": gap.max_dlogp, "flipped_fraction": gap.flipped_fraction,
-         "num_tokens": gap.num_tokens},
+        gap.evidence,
         "one of them computes something else: compare the weights (checksums), dtype and quantization, the kernels "
         "that each server chose, and the health of its GPUs",
     )  # fmt: skip

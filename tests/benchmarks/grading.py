@@ -10,8 +10,10 @@ import time
 from raybench.evals import EVALS
 from raybench.evals.base import Eval
 from raybench.evals.grade import outcomes
+from raybench.evals.signs import signs
 from raybench.records import SampleRecord
 from raybench.stats.accuracy import score
+from raybench.stats.rates import rates
 from raybench.validity.accuracy import lenient_score
 
 NUM_SAMPLES = 20_000
@@ -38,10 +40,11 @@ def samples(name: str, num_questions: int, num_repeats: int) -> list[SampleRecor
 
 
 def grade(evaluation: Eval, found: list[SampleRecord]) -> float | None:
-    """Grade, score with both intervals, and read leniently."""
+    """Grade, score with both intervals, read leniently, and look for loops and other signs."""
     graded = outcomes(found, evaluation)
     figures = score(graded, set(graded))
     lenient_score(found, graded, evaluation)
+    rates(signs(sample, evaluation, graded[sample.question, sample.repeat]) for sample in found)
     return figures.score
 
 

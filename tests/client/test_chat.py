@@ -174,11 +174,25 @@ def test_halves_of_characters_do_not_end_a_block(text: str, kept: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [reply(b"<html>proxy</html>"), reply({"choices": []}), reply({"choices": None}), completion("x", "abort")]
+    "answer",
+    [
+        reply(b"<html>proxy</html>"),
+        reply({"choices": []}),
+        reply({"choices": None}),
+        reply({"choices": [None]}),
+        reply({"choices": [{"index": 0, "message": None}]}),
+        reply({"choices": [{}]}),
+        completion("x", "abort"),
+    ],
 )
 def test_an_answer_that_is_none_is_an_error_and_not_a_wrong_answer(answer: bytes) -> None:
     (record,), server = ask_canned([answer])
     assert (record.status, len(server.requests)) == ("http_error", 1)
+
+
+def test_an_answer_with_little_more_than_its_text_is_read() -> None:
+    (record,), _ = ask_canned([reply({"choices": [{"message": {"content": "70"}}], "usage": {}})])
+    assert (record.status, record.reply, record.finish_reason, record.prompt_tokens) == ("ok", "70", None, None)
 
 
 def test_concurrency_is_kept_and_every_sample_has_its_line() -> None:

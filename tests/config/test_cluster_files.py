@@ -16,6 +16,7 @@ from raybench.config.read import load
 from raybench.config.source import parse
 from raybench.driver.cluster_file import check_cluster_file, schema_complaint
 from raybench.errors import ConfigError
+from raybench.evals import presets_of
 from raybench.plan.demands import Machine, assign, demands
 
 ROOT = Path(__file__).parents[2]
@@ -74,8 +75,8 @@ def test_a_clouds_file_can_hold_the_real_study(name: str) -> None:
         Machine(key, key, node["resources"]["CPU"], node["resources"].get("GPU", 0), _accelerators(node["resources"]))
         for key, node in types.items()
     ]
-    slots = assign(demands(load(ROOT / "configs" / "qwen3-235b-fp8.yaml")), machines)
-    assert [slot.machine for slot in slots] == ["h200", "b200"]
+    slots = assign(demands(load(ROOT / "configs" / "qwen3-235b-fp8.yaml", presets=presets_of)), machines)
+    assert [(slot.machine, slot.num_gpus) for slot in slots] == [("h200", 8), ("b200", 8)]
 
 
 def _accelerators(resources: dict[str, float]) -> tuple[str, ...]:

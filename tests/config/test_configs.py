@@ -6,6 +6,7 @@ import pytest
 
 from raybench.config.read import load
 from raybench.config.schema import engine_of
+from raybench.evals import presets_of
 from raybench.evals.rows import rows_of
 from raybench.plan.demands import demands
 from raybench.plan.expand import expand
@@ -26,10 +27,11 @@ def test_the_configurations_are_found() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_shipped_configuration_is_read_and_planned(path: Path) -> None:
-    config = load(path)
+    config = load(path, presets=presets_of)
     assert config.name == path.stem
     # Rows of the hub need a network; stand-ins have as many questions.
-    offline = load(path, [f"evals.{i}.rows=synthetic" for i, e in enumerate(config.evals) if e.rows == "default"])
+    sets = [f"evals.{i}.rows=synthetic" for i, e in enumerate(config.evals) if e.rows == "default"]
+    offline = load(path, sets, presets_of)
     plan = expand(offline, rows_of(offline.evals))
     assert len({unit.key for unit in plan.units}) == len(plan.units)
     for target in config.targets:
@@ -42,7 +44,7 @@ def test_a_shipped_configuration_is_read_and_planned(path: Path) -> None:
 
 
 def test_the_real_study_asks_for_eight_gpus_of_each_kind_and_the_published_sampling() -> None:
-    config = load(next(path for path in CONFIGS if path.stem == "qwen3-235b-fp8"))
+    config = load(next(path for path in CONFIGS if path.stem == "qwen3-235b-fp8"), presets=presets_of)
     assert [(d.accelerator, d.nodes, d.gpus_per_node) for d in demands(config)] == [("H200", 1, 8), ("B200", 1, 8)]
     engine = engine_of(config, config.targets[0])
     assert {k: engine.args[k] for k in ("tp-size", "ep-size", "trust-remote-code")} == {

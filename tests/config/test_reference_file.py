@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from raybench.config.evals import EvalConfig
+from raybench.config.preflight import PreflightConfig
 from raybench.config.read import load
-from raybench.config.reference import MeasuredReference
-from raybench.config.reference_file import read_reference, save_references
+from raybench.config.reference import MeasuredReference, NumericsReference
+from raybench.config.reference_file import read_numerics, read_reference, save_references
 from raybench.errors import ConfigError, StorageError
-from raybench.records import Sampling
+from raybench.records import Sampling, TeacherForced
 
 CONFIG = """\
 name: study
@@ -62,6 +63,43 @@ def test_the_configuration_holds_the_entry_itself(tmp_path: Path) -> None:
     set_ = load(tmp_path / "study.yaml", ["evals.0.reference=other.yaml", "evals.0.gate=none"]).evals[0]
     assert (set_.measured_reference, set_.gated_by) == (entry(), "none")
     assert load(tmp_path / "study.yaml", ["evals.0.reference=null"]).evals[0].gated_by == "none"
+
+
+def numerics(date: str = "2026-01-02") -> NumericsReference:
+    return NumericsReference(
+        target="h200", model="org/model", engine="sglang", accelerator="H200", date=date, run_id="r-1",
+        raybench_version="0.1.0",
+        texts=(TeacherForced(tokens_sha256="5ha", logprobs=(-1.25, -0.00001), top_ids=(3, 4)),),
+    )  # fmt: skip
+
+
+def test_numerics_are_kept_until_others_are_saved(tmp_path: Path) -> None:
+    path = tmp_path / "accepted.yaml"
+    save_references(path, [entry()], numerics())
+    save_references(path, [entry("aime25")])
+    assert read_numerics(path) == numerics()
+    save_references(path, [entry()], numerics("2026-02-03"))
+    assert read_numerics(path) == numerics("2026-02-03")
+    assert read_reference(path, "aime25") == entry("aime25")
+
+
+def test_the_configuration_holds_the_numerics_themselves(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(CONFIG + "preflight: {reference: references/accepted.yaml}\n")
+    save_references(tmp_path / "references" / "accepted.yaml", [entry()], numerics())
+    assert load(tmp_path / "study.yaml").preflight.numerics == numerics()
+    assert load(tmp_path / "study.yaml", ["preflight.reference=null"]).preflight.numerics is None
+
+
+def test_a_file_without_numerics_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(CONFIG + "preflight: {reference: references/accepted.yaml}\n")
+    save_references(tmp_path / "references" / "accepted.yaml", [entry()])
+    with pytest.raises(ConfigError, match=r"study\.yaml:9: preflight\.reference: .* holds no log-probabilities"):
+        load(tmp_path / "study.yaml")
+
+
+def test_numerics_of_a_file_that_was_never_read_are_none() -> None:
+    with pytest.raises(ValueError, match="was not read"):
+        _ = PreflightConfig(reference="x.yaml").numerics
 
 
 def test_a_missing_file_names_the_line_and_the_remedy(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from ledger_builder import config, whole_ledger
 
+from raybench.config.reference import NumericsReference
 from raybench.config.schema import FlagValue, Managed, ManagedEnvironment, RunConfig
 from raybench.engine.base import Launch
 from raybench.engine.cache import cache_root
@@ -17,11 +18,14 @@ from raybench.engine.environment import resolve
 from raybench.engine.leftovers import sweep
 from raybench.engine.models import make_model
 from raybench.evals.rows import rows_of
+from raybench.ledger.view import Checked
+from raybench.node.numerics import DECODE_MEAN_DLOGP
 from raybench.node.session import NodeSession, NodeSpec, UnitResult
 from raybench.plan.expand import expand
 from raybench.process import child_environment
 from raybench.records import Check, CheckMeasurement, CheckUnit, Finding, Route
-from raybench.validity.preflight import difference, preflight_findings
+from raybench.validity.numerics import difference, drift_findings
+from raybench.validity.preflight import preflight_findings
 
 pytestmark = [pytest.mark.sglang, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -146,15 +150,36 @@ def test_two_servers_of_the_same_weights_agree_in_every_log_probability(
     sound: dict[Route, Seen], unprompted: Seen
 ) -> None:
     one, other = sound["chat"]["numerics"], unprompted["numerics"]
-    gap = difference(one, other)
+    gap = difference(one.texts, other.texts)
     assert gap is not None and gap.num_tokens > 1000
     assert (gap.max_dlogp, gap.flipped_fraction) == (0, 0)
     assert findings({"numerics": one}, {"numerics": other}) == []
 
 
+def test_decode_agrees_with_the_servers_own_prefill(sound: dict[Route, Seen]) -> None:
+    found = sound["chat"]["decode"]
+    print(found.words)
+    assert found.evidence["num_tokens"] == 8 * 64
+    assert found.evidence["mean_dlogp"] < DECODE_MEAN_DLOGP / 10
+
+
+def test_numerics_of_one_run_are_a_reference_for_the_next(sound: dict[Route, Seen], perturbed: Seen) -> None:
+    accepted = NumericsReference(
+        target="alpha", model="tiny:trained", engine="sglang", accelerator="CPU", texts=sound["chat"]["numerics"].texts,
+        date="2026-01-02", run_id="r", raybench_version="0.1.0",
+    )  # fmt: skip
+
+    def drift(found: CheckMeasurement) -> list[str]:
+        checked = Checked(key="k", attempt=1, node="n0", start="n0.0", measurement=found)
+        return [finding.code for finding in drift_findings([checked], accepted)]
+
+    assert drift(sound["completions"]["numerics"]) == []
+    assert drift(perturbed["numerics"]) == ["numerics_drift"]
+
+
 def test_weights_that_are_off_by_one_percent_on_one_node_are_found(sound: dict[Route, Seen], perturbed: Seen) -> None:
     one, other = sound["chat"]["numerics"], perturbed["numerics"]
-    print("log-probabilities, weights perturbed by 1%:", difference(one, other))
+    print("log-probabilities, weights perturbed by 1%:", difference(one.texts, other.texts))
     (found,) = findings({"numerics": one}, {"numerics": other})
     assert (found.code, found.severity) == ("numerics_differ", "red")
 

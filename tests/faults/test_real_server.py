@@ -50,7 +50,7 @@ NUM_PASSES = 2
 """Passes of each side of a pair, the better of which counts (what disturbs only slows); one before them warms up."""
 BATCH_SIZES = (1, 4, 16)
 INPUT_TOKENS = 256
-OUTPUT_TOKENS = 128
+OUTPUT_TOKENS = 64
 
 TOOL = """
 import json, sys
@@ -320,24 +320,30 @@ def test_a_killed_driver_repeats_nothing_by_the_real_servers_own_count(url: str,
     assert len({record["key"] for record in results(found)}) == len(results(found)) == 8
 
 
-def test_a_reply_limit_of_eight_tokens_is_named_truncation(url: str, tmp_path: Path, cluster: str) -> None:
-    """What the report that this project grew from did not see, on a real server: it stops early and says why."""
+@pytest.mark.parametrize("stop", [True, False])
+def test_a_reply_limit_of_eight_tokens_is_named_truncation(stop: bool, url: str, tmp_path: Path, cluster: str) -> None:
+    """What the report that this project grew from did not see: told by the preflight, and by the replies."""
     out = tmp_path / "out"
     evals = [
         {"name": "sums", "sampling": {"temperature": 0, "max_tokens": 8}, "baseline": 0.95, "gate": "published",
          "concurrency": 8}
     ]  # fmt: skip
-    path = write_config(tmp_path / "short.yaml", engine={"kind": "external", "url": url}, perf=None, evals=evals)
+    changes: dict[str, object] = {"engine": {"kind": "external", "url": url}, "perf": None, "evals": evals}
+    path = write_config(tmp_path / "short.yaml", **changes, preflight={"stop": stop})
     code, output = finished(out, str(path), "--out", str(out), "--address", cluster)
     assert code == 30, output
     report = json.loads((out / "report.json").read_text())
     [found] = report["diagnoses"]
     assert found["cause"] == "max_tokens", found
     assert found["change"] == "rerun with max_tokens 16"
+    assert "DIAGNOSIS sums on bf16: max_tokens is too low" in output
     [row] = report["evals"]
+    if stop:
+        assert of_kind(records(out), "sample") == [], "no GPU time for replies that would be cut"
+        return
     assert row["accuracy"]["gate"]["verdict"] == "INVALID"
     assert "truncated" in row["findings"] and "stopped_by_rule" in row["findings"]
-    assert "DIAGNOSIS sums on bf16: max_tokens is too low" in output
+    assert "truncated 100%" in found["sentence"]
 
 
 def test_the_held_server_is_let_go_and_the_report_says_what_it_scored(held: CliRun) -> None:

@@ -33,12 +33,14 @@ FAULTS: dict[str, dict[str, object]] = {
     "loops": {"faults": {"loop_fraction": 0.5}},
     "prose": {"faults": {"answer_form": "prose"}},
     "same": {"faults": {"ignore_seed": True}},
-    "burst": {"faults": {"http_error_burst": [1, 1000]}},
+    "mute": {"faults": {"http_error_burst": [1, 1000]}},
+    # After the 61 requests of the preflight.
+    "burst": {"faults": {"http_error_burst": [62, 1000]}},
     "dead": {"faults": {"die_after_requests": 1}},
 }
 CAUSES = {
     "prompt": "prompt", "long": "max_tokens", "loops": "loops", "prose": "format", "same": "identical_repeats",
-    "burst": "transport", "dead": "engine_lost",
+    "mute": "transport", "burst": "transport", "dead": "engine_lost",
 }  # fmt: skip
 STOPPED = {"long": "stop_truncated", "loops": "stop_truncated", "prose": "stop_unparsed", "burst": "stop_errored"}
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast, get_args
 
 import pytest
 from simulated_engines import simulated_launch, timing
@@ -41,6 +42,8 @@ class Sound:
     prompt_tokens: int | None = 5
     logprob: float = -1.5
     reply: str = "two"
+    decode_gap: float = 0.0
+    flip: int = 0
     asked: list[tuple[str, dict[str, object]]] = field(default_factory=list)
 
     def answer(self, path: str, said: dict[str, object]) -> tuple[int, object]:
@@ -53,6 +56,10 @@ class Sound:
                 choice = {"message": {"content": self.reply}, "text": self.reply, "logprobs": tokens}
                 usage = {} if self.prompt_tokens is None else {"prompt_tokens": self.prompt_tokens}
                 return 200, {"choices": [choice], "usage": usage}
+            case "/generate" if isinstance(said.get("text"), list):
+                return 200, [self.decoded(prompt) for prompt in cast(list[str], said["text"])]
+            case "/generate" if "input_ids" in said:
+                return 200, self.read_again(cast(list[int], said["input_ids"]))
             case "/generate":
                 top = [None, [[-0.1, 4, None]], [[-0.2, 5, None]]]
                 given = [[None, 3, None], [self.logprob, 4, None], [-2, 5, None]]
@@ -61,6 +68,21 @@ class Sound:
                 return 200, {"sampling_defaults": "model"}
             case _:
                 return 404, {"error": "no such route"}
+
+    def decoded(self, prompt: str) -> dict[str, object]:
+        """Two tokens after a prompt of three."""
+        place = int(prompt.partition(".")[0])
+        given = [[None, place, None], [-1, 1, None], [-1, 2, None]]
+        return {
+            "meta_info": {"input_token_logprobs": given, "output_token_logprobs": [[-0.5, 8, "a"], [-0.25, 9, "b"]]}
+        }
+
+    def read_again(self, ids: list[int]) -> dict[str, object]:
+        """What the prefill says of these two tokens."""
+        logprobs = [-1, -1, -0.5 + self.decode_gap, -0.25 - self.decode_gap]
+        given = [[None, ids[0], None], *([p, id_, None] for p, id_ in zip(logprobs, ids[1:], strict=True))]
+        top = [None, *([[[-0.1, id_, None]] for id_ in (*ids[1:4], ids[4] + self.flip)])]
+        return {"meta_info": {"input_token_logprobs": given, "input_top_logprobs": top}}
 
 
 @contextmanager
@@ -157,7 +179,7 @@ def made(
         return Bench(StandInEngine(url, rendered), facts(context_tokens), ask_samples).make(unit)
 
 
-@pytest.mark.parametrize("check", ["grader", "limits", "prompt", "canary", "agreement", "numerics"])
+@pytest.mark.parametrize("check", get_args(Check))
 def test_a_sound_server_passes_every_check(check: Check) -> None:
     found = made(planned(check))
     assert (found.result, found.check, found.target, found.place) == ("ok", check, "t", 0), found.words
@@ -300,6 +322,44 @@ def test_a_server_without_log_probabilities_is_not_compared() -> None:
     assert (found.result, found.texts, found.num_requests) == ("ok", (), 0)
 
 
+# -------------------------------------------------------------------------------------------------------------- decode
+
+
+def test_decode_that_agrees_with_prefill_is_silent_and_its_batch_goes_out_as_one_request() -> None:
+    sound = Sound(decode_gap=0.01)
+    found = made(planned("decode").model_copy(update={"batch_size": 24}), sound)
+    assert found.result == "ok"
+    assert found.evidence == {
+        "batch_size": 24, "num_tokens": 32, "mean_dlogp": 0.01, "max_dlogp": 0.01, "flipped_fraction": 0.0,
+        "kl_k3": 0.00005,
+    }  # fmt: skip
+    first, *others = [said for path, said in sound.asked if path == "/generate"]
+    texts = cast(list[str], first["text"])
+    assert len(set(texts)) == 24
+    assert len(others) == 16, "some of a large batch are read again"
+    assert {tuple(cast(list[int], said["input_ids"]))[1:] for said in others} == {(1, 2, 8, 9)}
+    assert all(said["logprob_start_len"] == 0 for said in (first, *others)), "past the prefix cache"
+
+
+def test_decode_that_computes_something_else_is_a_warning() -> None:
+    found = made(planned("decode"), Sound(decode_gap=0.07))
+    assert (found.result, found.evidence["mean_dlogp"], found.evidence["flipped_fraction"]) == ("warn", 0.07, 0)
+    found = made(planned("decode"), Sound(flip=1))
+    assert (found.result, found.evidence["mean_dlogp"], found.evidence["flipped_fraction"]) == ("warn", 0, 0.5)
+
+
+@pytest.mark.parametrize("missing", ["all", "reading"])
+def test_decode_is_not_compared_where_the_server_gives_no_log_probabilities(missing: str) -> None:
+    class Without(Sound):
+        def answer(self, path: str, said: dict[str, object]) -> tuple[int, object]:
+            gone = path == "/generate" and (missing == "all" or "input_ids" in said)
+            return (400, {}) if gone else super().answer(path, said)
+
+    found = made(planned("decode"), Without())
+    assert (found.result, found.evidence) == ("ok", {})
+    assert "decode is not compared with prefill" in found.words
+
+
 # -------------------------------------------------------------------------------------------------------------- grader
 
 
@@ -326,7 +386,7 @@ def in_session(folder: Path, model: SimulatedConfig, unit: CheckUnit) -> UnitRes
         session.close()
 
 
-@pytest.mark.parametrize("check", ["grader", "limits", "prompt", "canary", "agreement", "numerics"])
+@pytest.mark.parametrize("check", get_args(Check))
 def test_a_simulated_engine_passes_every_check(tmp_path: Path, check: Check) -> None:
     result = in_session(tmp_path, timing(), planned(check))
     assert isinstance(result.measurement, CheckMeasurement)

@@ -28,11 +28,19 @@ def checks(plan: Plan) -> list[CheckUnit]:
 
 def test_every_place_has_every_check_under_a_key_of_its_own() -> None:
     found = checks(planned(SUMS, nodes=2))
-    names = ["grader", "limits", "prompt", "canary", "agreement", "numerics"]
+    names = ["grader", "limits", "prompt", "canary", "agreement", "numerics", "decode"]
     assert [(unit.place, unit.check) for unit in found] == [(place, name) for place in (0, 1) for name in names]
-    assert len({unit.key for unit in found}) == 12
+    assert len({unit.key for unit in found}) == 14
     # A minute and a half at one second a request, which is slow.
     assert sum(len(unit.samples) for unit in found) / 2 <= 60
+
+
+def test_decode_is_checked_at_the_largest_timed_batch() -> None:
+    def batch(*sizes: int) -> int:
+        perf: list[JsonValue] = [{"batch_sizes": list(sizes), "input_tokens": 8, "output_tokens": 8}] if sizes else []
+        return next(unit.batch_size for unit in checks(planned(SUMS, perf=perf)) if unit.check == "decode")
+
+    assert [batch(1, 32, 4), batch(256), batch()] == [32, 64, 8]
 
 
 def test_canaries_have_the_format_of_the_evals() -> None:

@@ -1,16 +1,17 @@
 """Every row of the table of signatures, made to fit, and none on a sound run."""
 
 import pytest
-from ledger_builder import LedgerBuilder, config, whole_ledger
+from ledger_builder import LedgerBuilder, check_units, config, whole_ledger
 from sick_evals import LOOPING, on_alpha, repeated, words
 
 from raybench.ledger.bodies import STOP_EVAL, Decision
-from raybench.records import Failure, Finding, SampleRecord, Severity
+from raybench.records import CheckMeasurement, Failure, Finding, SampleRecord, Severity
 from raybench.report.diagnosis_page import CAUSES, diagnosis_lines
 from raybench.report.markdown import render
 from raybench.report.summary import make_report
 from raybench.validity.diagnosis import ROWS, Diagnosis, diagnoses
 from raybench.validity.eval_checks import checked_evals, eval_findings
+from raybench.validity.preflight import preflight_findings
 
 
 def diagnosed(builder: LedgerBuilder, *more: Finding) -> tuple[Diagnosis, ...]:
@@ -101,6 +102,33 @@ def test_repeats_that_are_one_text() -> None:
     assert {d.cause for d in found} == {"identical_repeats"}
 
 
+@pytest.mark.parametrize(("num_errored", "cause"), [(30, "transport"), (2, "prompt")])
+def test_canaries_without_a_reply_say_nothing_about_the_prompt(num_errored: int, cause: str) -> None:
+    def fail(found: CheckMeasurement) -> CheckMeasurement:
+        evidence = {"num_canaries": 40, "num_allowed": 2, "num_correct": 10, "num_errored": num_errored}
+        changes = {"result": "stop", "words": "10 of 40 canaries right", "evidence": evidence}
+        return found.model_copy(update=changes) if found.check == "canary" else found
+
+    builder = whole_ledger()
+    for unit in check_units("alpha"):
+        builder.checked(unit, "n0.0", fail)
+    found = {d.target: d for d in diagnosed(builder, *preflight_findings(builder.view()))}
+    assert found["alpha"].cause == cause
+
+
+def test_a_limit_that_the_preflight_refused_names_what_is_needed() -> None:
+    def low(found: CheckMeasurement) -> CheckMeasurement:
+        evidence = {"sums_max_tokens": 64, "sums_needed_tokens": 512}
+        changes = {"result": "stop", "words": "sums: max_tokens 64 is below", "evidence": evidence}
+        return found.model_copy(update=changes) if found.check == "limits" else found
+
+    builder = whole_ledger()
+    for unit in check_units("alpha"):
+        builder.checked(unit, "n0.0", low)
+    found = {d.target: d for d in diagnosed(builder, *preflight_findings(builder.view()))}
+    assert (found["alpha"].cause, found["alpha"].change) == ("max_tokens", "rerun with max_tokens 512")
+
+
 @pytest.mark.parametrize(
     ("code", "cause"),
     [
@@ -110,6 +138,8 @@ def test_repeats_that_are_one_text() -> None:
         ("limits", "max_tokens"),
         ("numerics_differ", "numerics"),
         ("nodes_disagree", "numerics"),
+        ("decode_differs", "numerics"),
+        ("numerics_drift", "numerics"),
         ("node_low", "node"),
         ("same_length", "hidden_cap"),
         ("repeats_drift", "drift"),

@@ -3,9 +3,11 @@
 import pytest
 from ledger_builder import CheckChange, LedgerBuilder, check_measurement, check_units, config, whole_ledger
 
+from raybench.config.reference import NumericsReference
 from raybench.ledger.bodies import PlanBody
 from raybench.records import Check, CheckMeasurement, EvalUnit, Finding, Plan, TeacherForced
-from raybench.validity.preflight import FLIPPED_FRACTION, MEAN_DLOGP, difference, preflight_findings
+from raybench.validity.numerics import FLIPPED_FRACTION, MEAN_DLOGP, difference
+from raybench.validity.preflight import preflight_findings
 
 
 def ledger(change: CheckChange | None = None, *, second: CheckChange | None = None) -> LedgerBuilder:
@@ -93,8 +95,46 @@ def test_other_tokens_of_the_same_text_are_red() -> None:
 def test_texts_of_other_tokens_cannot_be_compared() -> None:
     one = check_measurement(next(unit for unit in check_units("t") if unit.check == "numerics"))
     other: CheckMeasurement = one.model_copy(update={"texts": forced(-1.0, tokens="other")})
-    assert difference(one, other) is None
-    assert difference(one.model_copy(update={"texts": ()}), one) is None
+    assert difference(one.texts, other.texts) is None
+    assert difference((), one.texts) is None
+
+
+def test_decode_that_computes_something_else_is_a_warning() -> None:
+    found = only(ledger(when("decode", result="warn", words="512 tokens differ", evidence={"mean_dlogp": 0.2})))
+    assert (found.code, found.severity, found.evidence) == ("decode_differs", "warn", {"mean_dlogp": 0.2})
+    assert found.advice.startswith("n0: 512 tokens differ. Decode and prefill")
+
+
+def against_reference(*logprobs: float, tokens: str = "5ha") -> list[Finding]:
+    """Findings of two nodes, both as in `check_measurement`, held against a stored reference."""
+    accepted = NumericsReference(
+        target="old", model="org/model", engine="sglang", engine_version="0.5.20", accelerator="H200",
+        texts=forced(*logprobs, tokens=tokens), date="2026-01-02", run_id="r", raybench_version="0.1.0",
+    )  # fmt: skip
+    builder = whole_ledger(config(preflight={"reference": accepted.model_dump(mode="json")}))
+    for place, start in enumerate(("n0.0", "n7.0")):
+        for unit in check_units("alpha", place):
+            builder.checked(unit, start, None)
+    return preflight_findings(builder.view())
+
+
+def test_what_the_reference_said_is_silent() -> None:
+    assert against_reference(-1.0, -2.0 + MEAN_DLOGP, -0.5) == []
+
+
+def test_a_drift_from_the_reference_is_a_warning_for_each_node() -> None:
+    found = against_reference(-1.2, -2.1, -0.5)
+    assert [(each.code, each.severity, each.target) for each in found] == [("numerics_drift", "warn", "alpha")] * 2
+    assert found[0].evidence["mean_dlogp"] == pytest.approx(0.1)
+    assert found[0].advice.startswith(
+        "n0 gives the same texts other log-probabilities than the reference did (org/model, sglang 0.5.20, H200, 2026-"
+    )
+
+
+def test_other_tokens_than_the_reference_are_a_warning() -> None:
+    found = against_reference(-1.0, -2.0, -0.5, tokens="0the7")
+    assert {each.code for each in found} == {"numerics_drift"}
+    assert "reads the same texts as other tokens" in found[0].advice
 
 
 def test_a_check_that_was_made_again_with_another_end_is_history_unless_its_node_answered_samples() -> None:

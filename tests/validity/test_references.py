@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
-from ledger_builder import LedgerBuilder, config, plan, sample_spec, whole_ledger
+from ledger_builder import LedgerBuilder, check_units, config, plan, sample_spec, whole_ledger
 from pydantic import JsonValue
 
 from raybench.config.reference import MeasuredReference
 from raybench.errors import ConfigError
 from raybench.ledger.view import RunView
 from raybench.records import EvalUnit, Message, SampleRecord, Sampling
-from raybench.report.references import measured_references
+from raybench.report.references import measured_numerics, measured_references
 from raybench.report.summary import make_report
 from raybench.validity.accuracy import accuracy_findings
 from raybench.validity.references import differences, prompts_digest
@@ -131,6 +131,18 @@ def test_a_run_of_several_targets_needs_a_name() -> None:
         measured_references(view, make_report(view), None)
     with pytest.raises(ConfigError, match="targets of this run are alpha, beta"):
         measured_references(view, make_report(view), "gamma")
+
+
+def test_the_numerics_of_a_targets_first_node_are_saved_with_its_scores() -> None:
+    builder = whole_ledger()
+    for unit in check_units("beta"):
+        builder.checked(unit, "n1.0", None)
+    view = builder.view()
+    report = make_report(view)
+    saved = measured_numerics(view, report, "beta")
+    assert saved is not None
+    assert (saved.target, saved.accelerator, saved.texts[0].logprobs) == ("beta", "B200", (-1.0, -2.0, -0.5))
+    assert measured_numerics(view, report, "alpha") is None
 
 
 def test_what_is_invalid_incomplete_or_absent_is_no_reference() -> None:
