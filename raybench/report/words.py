@@ -19,6 +19,7 @@ TITLES = {
     "late_first_token": "First tokens came late and together with others",
     "client_saturated": "The load client may be the limit",
     "shared_host": "Another engine was up on the same machine",
+    "foreign_processes": "Other engines or GPU users were on a machine",
     "throttled": "GPUs lowered their clocks",
     "outlier_repeat": "One repeat is far from the others",
     "noisy": "Repeats differ widely",
