@@ -27,6 +27,8 @@ LEASE_S = 30.0
 """A writer that has not renewed its mark for that long is gone. Watched on one clock: those of two machines differ."""
 FLUSH_S = 5.0
 CLOSE_TRIES = 3
+BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
+"""Kinds of stores without folders: making one there makes a bucket of whatever name was mistyped."""
 _TRANSIENT = (OSError, RuntimeError, ValueError, TimeoutError)
 """What stores raise: botocore's and aiohttp's errors come through fsspec as these, and as their own kinds of them."""
 
@@ -41,6 +43,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """Raises StorageError for a kind of URL that this environment cannot open."""
+        self._has_folders = url.partition("://")[0] not in BUCKETS
         self.url = url.rstrip("/")
         try:
             self._files, self._root = fsspec.url_to_fs(self.url)
@@ -52,8 +55,8 @@ class Store:
     def put(self, name: str, data: bytes) -> None:
         """Write an object whole."""
         path = self._path(name)
-        # Folders mean nothing to an object store, and are needed on a disk.
-        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if self._has_folders:
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
         self._files.pipe_file(path, data)
 
     def get(self, name: str) -> bytes | None:
