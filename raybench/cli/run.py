@@ -103,10 +103,12 @@ def _order(
 
 def _carry_out(order: "Order", folder: "RunFolder", again: list[str], console: "Console") -> int:
     import shlex
+    from contextlib import suppress
 
     from raybench.driver.finish import infrastructure_exit, publish
     from raybench.driver.run import run as run_order
     from raybench.driver.screen import Screen
+    from raybench.errors import RaybenchError
     from raybench.ledger.journal import read
     from raybench.ledger.view import fold
     from raybench.report.terminal import print_report
@@ -118,9 +120,12 @@ def _carry_out(order: "Order", folder: "RunFolder", again: list[str], console: "
     try:
         outcome = run_order(order, lambda units, done: Screen(console, units, done), say)
         report = write_report(order.folder)
-    finally:
-        folder.close()
+    except BaseException:
+        with suppress(RaybenchError):
+            folder.close()
+        raise
     print_report(report, console)
+    folder.close()
     say(f"report: {folder.name}/report.md")
     if outcome.signal_exit is None:
         say(publish(order.folder, order.config))
