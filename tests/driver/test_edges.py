@@ -2,6 +2,7 @@
 
 import io
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from raybench.driver.folder import JOB_VARIABLE, check_resumable, check_writable
 from raybench.driver.screen import Screen
 from raybench.errors import ClusterError, ConfigError, LedgerError, StorageError
 from raybench.records import EvalUnit, Failure, PerfUnit, Plan
+from raybench.report.progress import Progress, RunStatus
 
 
 def test_the_run_folder_is_out_itself_or_named_after_the_run() -> None:
@@ -128,9 +130,38 @@ def test_every_cause_has_its_exit_code() -> None:
     }  # fmt: skip
 
 
-def screen(**options: object) -> tuple[Screen, io.StringIO]:
+def screen(now_s: Callable[[], float] = lambda: 0.0, **options: object) -> tuple[Screen, io.StringIO]:
     text = io.StringIO()
-    return Screen(Console(file=text, width=40, **options), 3, 1), text  # type: ignore[arg-type]
+    return Screen(Console(file=text, width=40, **options), 3, 1, now_s), text  # type: ignore[arg-type]
+
+
+def running() -> RunStatus:
+    builder = LedgerBuilder(ledger_config())
+    builder.session()
+    builder.planned()
+    builder.node("alpha", 0)
+    return Progress(builder.records).status()
+
+
+def test_a_job_log_gets_a_line_about_the_whole_run_once_a_minute() -> None:
+    clock = [0.0]
+    shown, text = screen(lambda: clock[-1])
+    for t in (1.0, 59.0, 60.0, 61.0, 119.0, 121.0):
+        clock.append(t)
+        shown.show(running())
+    assert text.getvalue().splitlines() == [
+        "01:00 status: 0/16 units, 0/80 samples; n0 idle 0 s",
+        "02:01 status: 0/16 units, 0/80 samples; n0 idle 0 s",
+    ]
+
+
+def test_a_terminal_gets_a_live_view_of_the_nodes_above_the_bar() -> None:
+    shown, text = screen(force_terminal=True)
+    with shown:
+        shown.show(running())
+        shown.line("something happened")
+    assert "0/16 units, 0/80 samples" in text.getvalue() and "n0" in text.getvalue()
+    assert "something happened" in text.getvalue() and "status:" not in text.getvalue()
 
 
 def test_a_job_log_gets_plain_timed_lines_and_one_line_a_unit() -> None:
