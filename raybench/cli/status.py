@@ -78,6 +78,7 @@ def _show_job(job: str, address: str, console: "Console") -> bool:
         with readable(folder) as there:
             _show_folder(there, console, live=not found.ended)
     else:
-        console.print(f"its run folder {folder} cannot be read from here; the end of its log:", markup=False)
+        where = f"its run folder {folder}" if folder is not None else "its run folder"
+        console.print(f"{where} cannot be read from here; the end of its log:", markup=False)
         console.print("\n".join(client.get_job_logs(job).splitlines()[-LOG_LINES:]), markup=False, soft_wrap=True)
     return found.ended

@@ -18,6 +18,9 @@ from raybench.report.write import GRADES, JSON, MARKDOWN
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the environment of a submitted job's driver."""
 
+REPORTS = (MARKDOWN, JSON, GRADES)
+"""Files that are made from the ledger, and made again by `raybench report`."""
+
 PROBE_BYTES = 65536
 """A run needs at least that; an empty file may be made on a file system that is full."""
 
@@ -46,7 +49,7 @@ class RunFolder:
     def close(self) -> None:
         """Bring a store up to date, reports last. Raises StorageError."""
         if self.mirror is not None:
-            self.mirror.close((MARKDOWN, JSON, GRADES))
+            self.mirror.close(REPORTS)
 
 
 def new_folder(folder: str, say: Callable[[str], None]) -> RunFolder:
@@ -80,14 +83,23 @@ def old_folder(folder: str, command: str, say: Callable[[str], None]) -> RunFold
 
 
 @contextmanager
-def readable(folder: str) -> Iterator[Path]:
-    """A run folder to read from; of one on object storage, a copy. Raises LedgerError, StorageError."""
+def readable(folder: str, *, put_back: bool = False) -> Iterator[Path]:
+    """A run folder to read from; of one on object storage, a copy. Raises LedgerError, StorageError.
+
+    `put_back`: reports that are written into the copy go to the store when all is done.
+    """
     if not is_url(folder):
         yield Path(folder)
         return
-    with TemporaryDirectory(prefix="raybench-") as copy:
-        Store(folder).fetch(Path(copy))
-        yield Path(copy)
+    store = Store(folder)
+    with TemporaryDirectory(prefix="raybench-") as name:
+        copy = Path(name)
+        store.fetch(copy, REPORTS)
+        yield copy
+        if put_back:
+            for report in REPORTS:
+                if (copy / report).is_file():
+                    store.put(report, (copy / report).read_bytes())
 
 
 def spool_of(url: str) -> Path:

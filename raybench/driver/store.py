@@ -110,9 +110,10 @@ class Store:
             raise LedgerError(f"{self.url}: a part of the ledger is missing.")
         return joined
 
-    def fetch(self, spool: Path) -> None:
-        """Make `spool` the run folder as the store has it. Raises LedgerError, StorageError.
+    def fetch(self, spool: Path, files: tuple[str, ...] = ()) -> None:
+        """Make `spool` the run folder as the store has it, `files` included where there are any.
 
+        Raises LedgerError, StorageError.
         A spool that goes on where the store ends (its driver was killed before the last part went up) is kept.
         """
         try:
@@ -125,6 +126,9 @@ class Store:
             for name in self.names(REQUESTS):
                 if not (spool / REQUESTS / name).is_file() and (rows := self.get(f"{REQUESTS}/{name}")) is not None:
                     (spool / REQUESTS / name).write_bytes(rows)
+            for name in files:
+                if (content := self.get(name)) is not None:
+                    (spool / name).write_bytes(content)
         except _TRANSIENT as error:
             raise StorageError(f"cannot read {self.url}: {error}") from error
 

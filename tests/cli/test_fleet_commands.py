@@ -8,6 +8,8 @@ import pytest
 from cli.test_command_line import CONFIG, command
 from ledger_builder import whole_ledger
 
+from raybench.driver.store import Store
+
 NOBODY = ("--address", "http://127.0.0.1:1")
 
 
@@ -65,6 +67,24 @@ def test_status_of_a_run_folder_is_a_page_and_changes_nothing(tmp_path: Path) ->
 def test_status_of_nothing_is_one_message(run: str, code: int, message: str) -> None:
     done = command("status", run, *NOBODY)
     assert (done.returncode, message in said(done)) == (code, True), said(done)
+
+
+def test_status_and_report_read_a_run_folder_on_object_storage(tmp_path: Path) -> None:
+    ledger = (whole_ledger().write(tmp_path / "run") / "ledger.jsonl").read_bytes()
+    store = Store(f"file://{tmp_path}/bucket/run")
+    cut = ledger.index(b"\n", len(ledger) // 2) + 1
+    store.put("ledger/0000000000.jsonl", ledger[:cut])
+    number = ledger[:cut].count(b"\n")
+    store.put(f"ledger/{number:010d}.jsonl", ledger[cut:])
+    done = command("status", store.url)
+    assert (done.returncode, "study (study-1): ended" in done.stdout) == (0, True), said(done)
+    for _ in range(2):
+        done = command("report", store.url, "--regrade")
+        assert done.returncode in (0, 32, 33), said(done)
+        assert (store.get("report.md") or b"").startswith(b"#")
+    assert "regrade: 0 samples moved since the last report" in done.stdout
+    done = command("report", f"file://{tmp_path}/bucket/none")
+    assert (done.returncode, "holds no ledger" in said(done)) == (13, True), said(done)
 
 
 def test_doctor_ends_with_the_configurations_code(tmp_path: Path) -> None:
