@@ -135,7 +135,8 @@ def _mounts(top: Leaf) -> Iterator[Lint]:
     words, place = _options(top, workers=False), top["docker"]["run_options"]
     targets = [mount.split(":")[1] for mount in _after(words, "-v", "--volume") if mount.count(":") >= 1]
     targets += [part[4:] for mount in _after(words, "--mount") for part in mount.split(",") if part.startswith("dst=")]
-    env = dict(setting.partition("=")[::2] for setting in _after(words, "-e", "--env"))
+    settings = [setting.partition("=") for setting in _after(words, "-e", "--env")]
+    env = {name: value for name, _, value in settings}
     models = env.get("HF_HUB_CACHE") or env.get("HF_HOME") or "/root/.cache/huggingface"
     temporary = env.get("TMPDIR") or "/tmp"
     yield from mount_lints(place, targets, models, temporary)

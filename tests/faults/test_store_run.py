@@ -18,6 +18,7 @@ def test_a_run_on_a_store_outlives_its_driver_and_its_machine(cluster, config, t
     url = f"file://{tmp_path}/bucket/run"
     monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / "cache"))
     spool, store, there = spool_of(url), Store(url), tmp_path / "bucket" / "run"
+    spool.parent.mkdir(parents=True)  # where the tests keep the runs' output
     words = (str(config()), "--address", cluster)
     with cli_run(spool, *words, "--out", url) as run:
         assert "raybench" in command_line(run.pid)
