@@ -69,6 +69,10 @@ class CliRun:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the run did not end:\n{self.output()}") from None
 
+    @property
+    def is_running(self) -> bool:
+        return self._child.poll() is None
+
     def children(self, words: str) -> list[int]:
         """Processes below the driver whose command line holds the words."""
         return [pid for pid in descendants(self._child.pid) if words in command_line(pid)]

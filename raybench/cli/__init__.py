@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 
 from raybench import __version__
+from raybench.cli.compare import compare
 from raybench.cli.doctor import doctor
 from raybench.cli.models import models
 from raybench.cli.plan import plan
+from raybench.cli.publish import publish
 from raybench.cli.report import report
 from raybench.cli.run import run
 from raybench.cli.schema import schema
@@ -52,6 +54,8 @@ app.command()(status)
 app.command()(doctor)
 app.command()(plan)
 app.command()(report)
+app.command()(publish)
+app.command()(compare)
 app.command()(schema)
 app.add_typer(models, name="models")
 

@@ -105,18 +105,21 @@ def _carry_out(order: "Order", folder: "RunFolder", again: list[str], console: "
     import shlex
     from contextlib import suppress
 
-    from raybench.driver.finish import infrastructure_exit, publish
+    from raybench.driver.finish import infrastructure_exit
     from raybench.driver.run import run as run_order
     from raybench.driver.screen import Screen
     from raybench.errors import RaybenchError
     from raybench.ledger.journal import read
     from raybench.ledger.view import fold
+    from raybench.publish import launch
     from raybench.report.terminal import print_report
     from raybench.report.write import exit_code_of, write_report
 
     def say(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
+    settings = order.config.publish
+    publisher = launch.start(order.folder, follow=True) if settings.follow and launch.wanted(settings) else None
     try:
         outcome = run_order(order, lambda units, done: Screen(console, units, done), say)
         report = write_report(order.folder)
@@ -127,8 +130,10 @@ def _carry_out(order: "Order", folder: "RunFolder", again: list[str], console: "
     print_report(report, console)
     folder.close()
     say(f"report: {folder.name}/report.md")
-    if outcome.signal_exit is None:
-        say(publish(order.folder, order.config))
+    if outcome.signal_exit is None and launch.wanted(settings):
+        publisher = publisher or launch.start(order.folder, follow=False)
+        for line in [publisher] if isinstance(publisher, str) else launch.finish(publisher, settings):
+            say(line)
     if report.verdict == "INCOMPLETE" or outcome.signal_exit is not None:
         say(f"finish what is missing with: {shlex.join(again)}")
     sys.stdout.flush()

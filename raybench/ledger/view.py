@@ -99,6 +99,8 @@ class RunView:
     """Wall clock of the first record, seconds since 1970."""
     last_t: float = 0.0
     """Wall clock of the last record."""
+    _units_of: tuple[PlanBody, dict[str, PerfUnit | EvalUnit]] | None = field(default=None, repr=False, compare=False)
+    """`units` of the plan so far: a report asks for them at every load point."""
 
     @property
     def config(self) -> RunConfig:
@@ -110,8 +112,12 @@ class RunView:
         """All planned units that bring results, by key, in plan order; empty when the run ended before its plan was
         written. Checks are none: which of them are needed is known only when the samples are answered.
         """
-        units = () if self.plan is None else self.plan.plan.units
-        return {unit.key: unit for unit in units if not isinstance(unit, CheckUnit)}
+        if self.plan is None:
+            return {}
+        if self._units_of is None or self._units_of[0] is not self.plan:
+            units = {unit.key: unit for unit in self.plan.plan.units if not isinstance(unit, CheckUnit)}
+            self._units_of = (self.plan, units)
+        return self._units_of[1]
 
     @property
     def planned_checks(self) -> dict[str, CheckUnit]:

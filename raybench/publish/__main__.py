@@ -1,86 +1,110 @@
-"""`python -m raybench.publish RUN_DIR`: publish a run folder's `report.json`.
+"""`python -m raybench.publish FOLDER`: carry out the job that lies in the folder, once, and leave an answer beside it.
 
-The ledger's configuration says where to; options override it. State and errors go to `publish.json`, one line of them
-to the output. Exit code 0: published; 27: not. Whoever starts this sets a wall limit and lets neither change the exit
-code of a run.
+A process of its own for every try: W&B keeps the id of a run whose start failed, waits without end when its service is
+gone, and may only be believed after its own process is over. Whoever starts this sets a wall limit (`supervise`).
 """
 
-import argparse
+import datetime
 import os
 import sys
+import tempfile
 from pathlib import Path
-from typing import cast
 
-from raybench.config.publish import WandbConfig
-from raybench.errors import PublishError
-from raybench.ledger.journal import read
-from raybench.ledger.view import fold
-from raybench.publish.names import runs
-from raybench.publish.state import WANDB_FOLDER, PublishState, write_state
-from raybench.report.model import Report
-from raybench.report.write import JSON
+from raybench.engine.redaction import redact, secrets_of
+from raybench.errors import RaybenchError
+from raybench.publish.comparison import Compared, compare, comparison_run
+from raybench.publish.content import Attachment, Publication, RunContent
+from raybench.publish.job import Answer, Job, answer_path, job_path
+from raybench.publish.projection import attachments
+from raybench.publish.settings import ACCESS
+from raybench.publish.sink import sink_named
+from raybench.publish.source import read_source
+from raybench.publish.state import WANDB_FOLDER, Published
+from raybench.publish.targets import Source, target_runs
 
-_ACCESS = ("WANDB_API_KEY", "WANDB_BASE_URL")
-"""What online mode needs of the environment."""
+NICENESS = 15
+ERROR_CHARS = 600
 
 
-def main(words: list[str]) -> int:
-    """Publish; never raises for what a sink does."""
-    parser = argparse.ArgumentParser(prog="python -m raybench.publish", description="Publish a run folder to W&B.")
-    parser.add_argument("folder", type=Path, help="run folder that holds report.json")
-    parser.add_argument("--mode", choices=("offline", "online"), help="other mode than the configuration's")
-    parser.add_argument("--project", help="other project")
-    parser.add_argument("--entity", help="other team or user")
-    given = parser.parse_args(words)
-    folder = cast(Path, given.folder).absolute()
-    settings = WandbConfig()
+def main(folder: Path) -> int:
+    """Do the job; never raises for what a sink does. Exit code 0: published; 1: not."""
+    job = Job.model_validate_json(job_path(folder).read_bytes())
+    if job.live:
+        os.nice(NICENESS)
     try:
-        settings = _settings(folder, {name: getattr(given, name) for name in ("mode", "project", "entity")})
-        report = Report.model_validate_json((folder / JSON).read_bytes())
-        state = _publish(report, settings, folder)
+        answer = Answer(published=carry_out(job))
     except Exception as error:  # noqa: BLE001  a sink may raise anything, and all of it means the same
-        message = f"{type(error).__name__}: {error}"[:500]
-        if folder.is_dir():
-            write_state(folder, PublishState(state="failed", mode=settings.mode, error=message))
-        sys.stdout.write(f"W&B: {message.splitlines()[0]}\n")
-        return PublishError.exit_code
-    where = f"; send them with: wandb sync {folder / WANDB_FOLDER}/offline-run-*" if settings.mode == "offline" else ""
-    sys.stdout.write(f"W&B: {len(state.runs)} {settings.mode} runs with {state.rows} rows{where}\n")
-    return 0
+        text = error.message if isinstance(error, RaybenchError) else f"{type(error).__name__}: {error}"
+        answer = Answer(error=redact(text, secrets_of({}, os.environ))[:ERROR_CHARS])
+    path = answer_path(folder)
+    part = path.with_suffix(".part")
+    part.write_text(answer.model_dump_json(), encoding="utf-8")
+    part.replace(path)
+    sys.stdout.flush()
+    return 0 if answer.published else 1
 
 
-def _settings(folder: Path, given: dict[str, str | None]) -> WandbConfig:
-    """The ledger's settings with what was given laid over them. Raises LedgerError, ValueError."""
-    configured = fold(read(folder)).config.publish.wandb
-    changes = {name: value for name, value in given.items() if value is not None}
-    merged = WandbConfig.model_validate(configured.model_dump() | changes)
-    if merged.mode == "disabled":
-        raise PublishError("the configuration disables it; say --mode offline or --mode online")
-    return merged
+def carry_out(job: Job) -> Published:
+    """Read the folders, publish, make the views. Raises what the sink raises."""
+    sources = [read_source(Path(folder), job.attempt) for folder in job.folders]
+    first = Path(job.folders[0])
+    if job.sink == "wandb":
+        isolate(first, job.settings.wandb.base_url)
+        if job.settings.wandb.mode == "online":
+            with tempfile.TemporaryDirectory(prefix="raybench-") as staging:
+                # The manifest that W&B uploads names the folder in which it staged a file (`local_path`): not ours.
+                os.environ["WANDB_DATA_DIR"] = staging
+                return _publish(job, sources, first)
+    return _publish(job, sources, first)
 
 
-def _publish(report: Report, settings: WandbConfig, folder: Path) -> PublishState:
-    write_state(folder, PublishState(state="running", mode=settings.mode))
-    _isolate(folder)
-    # Late: W&B reads its environment when it is imported, and without a report nothing of it is loaded.
-    from raybench.publish import wandb as sink  # noqa: PLC0415
+def _publish(job: Job, sources: list[Source], first: Path) -> Published:
+    sink = sink_named(job.sink, job.settings, first)
+    compared = _compared(job, sources)
+    publication = _publication(job, sources, compared)
+    done = sink.publish(publication)
+    if job.sink == "wandb" and compared is not None:
+        # Late: its library is loaded where it is needed only.
+        from raybench.publish.view_store import show  # noqa: PLC0415
 
-    done: list[str] = []
-    rows = 0
-    try:
-        for run in runs(report):
-            rows += sink.publish_run(run, settings, folder)
-            done.append(run.id)
-    finally:
-        sink.close()
-    state = PublishState(state="published", mode=settings.mode, runs=tuple(done), rows=rows)
-    write_state(folder, state)
-    return state
+        known = done.model_copy(update={"workspace_url": job.known.workspace_url, "report_url": job.known.report_url})
+        arguments = [row for source in sources for each in source.report.comparisons for row in each.arguments]
+        done = show(compared, publication.runs, arguments, job.settings.wandb, first, known)
+    return done
 
 
-def _isolate(folder: Path) -> None:
+def _compared(job: Job, sources: list[Source]) -> Compared | None:
+    """The comparison; None while one of the runs goes on."""
+    if not all(source.closed for source in sources):
+        return None
+    last_s = max(source.view.last_t for source in sources)
+    date = datetime.datetime.fromtimestamp(last_s, datetime.UTC).date().isoformat()
+    return compare(sources, job.settings.share_samples, date)
+
+
+def _publication(job: Job, sources: list[Source], compared: Compared | None) -> Publication:
+    share = job.settings.share_samples
+    runs: list[RunContent] = []
+    if len(sources) == 1 or job.settings.wandb.mode == "online" or job.sink != "wandb":
+        # Offline, the other folder has its own runs: here they would be sent a second time by a `wandb sync`.
+        runs = [run for source in sources for run in target_runs(source, share)]
+    if compared is not None:
+        files = [file for source in sources for file in attachments(source, share, several=len(sources) > 1)]
+        files += _figures(compared)
+        runs.append(comparison_run(compared, sources, files))
+    return Publication(tuple(runs), sum(len(source.records) for source in sources), compared is not None)
+
+
+def _figures(compared: Compared) -> tuple[Attachment, ...]:
+    # Late: the drawing library takes half a second, and a run that goes on has no figures.
+    from raybench.publish.figures import figures  # noqa: PLC0415
+
+    return figures(compared)
+
+
+def isolate(folder: Path, base_url: str | None) -> None:
     """Point W&B at the run folder, its own configuration, cache and staging included, and drop what else steers it."""
-    for name in [name for name in os.environ if name.startswith("WANDB_") and name not in _ACCESS]:
+    for name in [name for name in os.environ if name.startswith("WANDB_") and name not in ACCESS]:
         del os.environ[name]
     inside = folder / WANDB_FOLDER
     inside.mkdir(exist_ok=True)
@@ -89,7 +113,9 @@ def _isolate(folder: Path) -> None:
         os.environ[f"WANDB_{what.upper()}_DIR"] = str(inside / what)
     # Offline mode sends telemetry all the same, and a network that swallows packets then delays the exit by seconds.
     os.environ["WANDB_ERROR_REPORTING"] = "false"
+    if base_url is not None:
+        os.environ["WANDB_BASE_URL"] = base_url
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,40 +1,105 @@
-"""`publish.json`: how far the sinks came. Written by the publishing process, read by whoever started it."""
+"""`publish.json`: how far each sink came, read by whoever started the publisher; and the publisher's lock."""
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from raybench.errors import PublishError
 from raybench.records import Record
 
 STATE = "publish.json"
+LOCK = "publish.lock"
+LOG = "publish.log"
+"""What the publisher and the libraries of the sinks print."""
 WANDB_FOLDER = "wandb"
 """Folder inside a run folder that holds everything that W&B writes."""
 
+State = Literal["running", "published", "failed"]
 
-class PublishState(Record):
-    """State of the last try."""
 
-    state: Literal["running", "published", "failed"]
-    """running and no such process: it was killed at its wall limit."""
-    mode: str
-    """offline or online."""
-    error: str | None = None
-    """What went wrong; None if nothing did."""
+class Published(Record):
+    """What one publication to one sink brought, as read back from there."""
+
     runs: tuple[str, ...] = ()
-    """Ids of the W&B runs that are whole."""
+    """Ids of the runs that are whole."""
     rows: int = 0
     """History rows that they hold together."""
+    tables: int = 0
+    """Tables that they hold together."""
+    records: int = 0
+    """Ledger records behind them."""
+    closed: bool = False
+    """False: the measured run still went on."""
+    url: str | None = None
+    """Where to look: the project's page, a folder, a command."""
+    entity: str | None = None
+    """Team or user that W&B stored it under; None offline."""
+    workspace_url: str | None = None
+    """W&B's workspace, updated in place by this address."""
+    report_url: str | None = None
+    """W&B's report, updated in place by this address."""
+    views_error: str | None = None
+    """Why the views could not be made; the results are published all the same."""
 
 
-def write_state(folder: Path, state: PublishState) -> None:
-    """Write the file whole or not at all."""
+class SinkState(Record):
+    """State of one sink."""
+
+    state: State
+    """running and no publisher at work: it was killed. published: read back and found whole."""
+    mode: str = ""
+    """offline or online; empty where a sink knows no modes."""
+    error: str | None = None
+    """What went wrong the last time; None if nothing did."""
+    attempts: int = 0
+    """Tries so far."""
+    last: Published = Published()
+    """The last publication that was whole; its addresses survive a later failure."""
+
+
+class PublishState(Record):
+    """All sinks of a run folder."""
+
+    version: int = 1
+    """Version of the file."""
+    sinks: dict[str, SinkState] = {}
+    """By name of the sink; a comparison of several run folders has an entry of its own."""
+
+
+def write_state(folder: Path, name: str, state: SinkState) -> None:
+    """Write one sink's entry; the file is whole or as it was."""
+    known = read_state(folder).sinks
     part = folder / f"{STATE}.part"
-    part.write_text(state.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    whole = PublishState(sinks=known | {name: state})
+    part.write_text(whole.model_dump_json(indent=1) + "\n", encoding="utf-8")
     part.replace(folder / STATE)
 
 
-def read_state(folder: Path) -> PublishState | None:
-    """The state, or None where there is none that can be read."""
+def read_state(folder: Path) -> PublishState:
+    """The state; empty where there is none that can be read."""
     try:
         return PublishState.model_validate_json((folder / STATE).read_bytes())
     except (OSError, ValueError):
-        return None
+        return PublishState()
+
+
+@contextmanager
+def publisher_lock(folder: Path) -> Iterator[None]:
+    """Be the only publisher of a run folder: two writers of one run id overwrite each other. Raises PublishError."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise PublishError(f"{folder} cannot be written: {error.strerror}. Publish from where it can.") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise PublishError(
+                f"another publisher is at work on {folder}. Wait for it ({STATE} says how far it is), then try again."
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,6 +1,6 @@
 """Targets beside the first one, and beside published rows. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from raybench.config.schema import OneBatchSweep, TargetConfig
 from raybench.ledger.view import RunView
@@ -17,6 +17,7 @@ from raybench.report.model import (
 )
 from raybench.report.points import Measured, measured_passes
 from raybench.report.reference_rows import INPUT_TOKENS, OUTPUT_TOKENS, reference_for
+from raybench.stats.accuracy import ItemOutcomes
 from raybench.stats.compare import Ratio, compare_accuracy, ratio
 from raybench.stats.one_batch import OneBatchFigures
 from raybench.stats.permutation import holm
@@ -29,10 +30,12 @@ Quantity = Callable[[OneBatchFigures], float | None]
 def comparisons(view: RunView, perf: Sequence[PerfRow], evals: Sequence[EvalRow]) -> tuple[Comparison, ...]:
     """Every other target against the first, sweep by sweep; then targets against published rows of their model."""
     baseline, *others = view.config.targets
+    # Once: with twenty targets, grading all samples again for each of them took minutes.
+    outcomes = {(scored.config.name, scored.target): scored.outcomes for scored in scored_evals(view)} if others else {}
     found: list[Comparison] = []
     for target in others:
         arguments = _arguments(view, baseline.name, target.name)
-        differences, left_out = _evals(view, (baseline.name, target.name), evals)
+        differences, left_out = _evals(outcomes, (baseline.name, target.name), evals)
         sweeps: list[OneBatchSweep | None] = [*view.config.perf] or [None]
         for number, sweep in enumerate(sweeps):
             found.append(
@@ -137,19 +140,21 @@ def _arguments(view: RunView, baseline: str, target: str) -> tuple[ArgRow, ...]:
 
 
 def _evals(
-    view: RunView, names: tuple[str, str], rows: Sequence[EvalRow]
+    outcomes: Mapping[tuple[str, str], ItemOutcomes], names: tuple[str, str], rows: Sequence[EvalRow]
 ) -> tuple[tuple[EvalDifference, ...], tuple[EvalLeftOut, ...]]:
-    """Differences in accuracy, `names` = (baseline, target); an eval with a red finding is compared with nothing."""
-    outcomes = {(scored.config.name, scored.target): scored.outcomes for scored in scored_evals(view)}
+    """Differences in accuracy, `names` = (baseline, target); an eval with a red finding is compared with nothing.
+
+    `outcomes`: by (eval, target).
+    """
     found: list[EvalDifference] = []
     left_out: list[EvalLeftOut] = []
-    for settings in view.config.evals:
-        b, a = (outcomes.get((settings.name, name)) for name in names)
-        reds = [code for row in rows if row.eval == settings.name and row.target in names for code in row.invalid_by]
+    for eval_name in dict.fromkeys(name for name, _ in outcomes):
+        b, a = (outcomes.get((eval_name, name)) for name in names)
+        reds = [code for row in rows if row.eval == eval_name and row.target in names for code in row.invalid_by]
         if reds:
-            left_out.append(EvalLeftOut(eval=settings.name, findings=tuple(dict.fromkeys(reds))))
+            left_out.append(EvalLeftOut(eval=eval_name, findings=tuple(dict.fromkeys(reds))))
         elif a and b and (accuracy := compare_accuracy(a, b)) is not None:
-            found.append(EvalDifference(eval=settings.name, accuracy=accuracy))
+            found.append(EvalDifference(eval=eval_name, accuracy=accuracy))
     return tuple(found), tuple(left_out)
 
 

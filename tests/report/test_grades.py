@@ -9,7 +9,9 @@ from ledger_builder import LedgerBuilder, whole_ledger
 from raybench.errors import LedgerError
 from raybench.evals.base import Extraction
 from raybench.evals.grade import GRADER_VERSION
-from raybench.publish.names import runs
+from raybench.publish.projection import attachments
+from raybench.publish.source import read_source
+from raybench.publish.targets import target_runs
 from raybench.records import Message, SampleRecord
 from raybench.report.grades import Grade, grades, moved
 from raybench.report.write import GRADES, moved_grades, write_report
@@ -117,8 +119,9 @@ def test_no_question_and_no_reply_leaves_the_ledger(tmp_path: Path) -> None:
     for path in folder.iterdir():
         if path.name != "ledger.jsonl":
             assert PLANTED not in path.read_text(), path.name
-    for run in runs(report):
-        assert PLANTED not in repr(run)
+    source = read_source(folder)
+    for sent in (*target_runs(source, "hashed"), *attachments(source, "hashed")):
+        assert PLANTED not in repr(sent)
     assert "q001" in (folder / GRADES).read_text(), "ids are what may be shown"
 
 

@@ -18,10 +18,10 @@ def test_every_check_has_a_row_by_target_and_node() -> None:
         for unit in check_units(target):
             builder.checked(unit, start)
     report = make_report(builder.view())
-    assert [row.target for row in report.preflight] == ["alpha"] * 6 + ["beta"] * 6
+    assert [row.target for row in report.preflight] == ["alpha"] * 7 + ["beta"] * 7
     assert (report.preflight[0].node, report.preflight[0].start, report.verdict) == ("n0", "n0.0", "VALID")
     page = render(report)
-    assert "24 requests, 6.0 s in all." in page
+    assert "28 requests, 7.0 s in all." in page
     assert "canary is sound" in page
 
 

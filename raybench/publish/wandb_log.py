@@ -1,8 +1,9 @@
-"""Reads the transaction log of an offline W&B run, to see what would be sent.
+# pyright: reportAttributeAccessIssue=false
+"""Reads the transaction log of an offline W&B run: what would be sent.
 
 A `.wandb` file is a header of 7 bytes (`:W&B` and three more), then blocks of 32 KiB that hold chunks: CRC-32 of type
 and body (4 bytes), length (2), type (1: whole record, 2: first, 3: middle, 4: last part), body. Records are protobuf
-messages that wandb itself brings.
+messages that wandb itself brings; it brings no reader since 0.31.
 """
 
 import json
@@ -10,8 +11,10 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import JsonValue
+from wandb.proto import wandb_internal_pb2
 
 BLOCK_BYTES = 32 * 1024
 FILE_HEADER_BYTES = 7
@@ -19,7 +22,7 @@ CHUNK_HEADER_BYTES = 7
 WHOLE, FIRST, _MIDDLE, LAST = 1, 2, 3, 4
 
 
-@dataclass
+@dataclass(slots=True)
 class WandbLog:
     """What a run's log holds, by kind."""
 
@@ -29,13 +32,15 @@ class WandbLog:
     group: str = ""
     job_type: str = ""
     host: str = ""
-    tags: list[str] = field(default_factory=list)
-    config: dict[str, JsonValue] = field(default_factory=dict)
-    summary: dict[str, JsonValue] = field(default_factory=dict)
-    history: list[dict[str, JsonValue]] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list[str])
+    config: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    summary: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    history: list[dict[str, JsonValue]] = field(default_factory=list[dict[str, JsonValue]])
     """Rows without W&B's own keys, but for `_step`."""
-    step_metrics: dict[str, str] = field(default_factory=dict)
+    step_metrics: dict[str, str] = field(default_factory=dict[str, str])
     """Metric or glob -> the metric that it is drawn over."""
+    artifacts: list[str] = field(default_factory=list[str])
+    """Names of the artifacts."""
     exit_code: int | None = None
 
 
@@ -63,9 +68,7 @@ def bodies(data: bytes) -> Iterator[bytes]:
 
 
 def read_log(path: Path) -> WandbLog:
-    """The log of one run."""
-    from wandb.proto import wandb_internal_pb2
-
+    """The log of one run. Raises ValueError, OSError."""
     log = WandbLog()
     for body in bodies(path.read_bytes()):
         record = wandb_internal_pb2.Record()
@@ -86,10 +89,22 @@ def read_log(path: Path) -> WandbLog:
                 log.history.append({k: v for k, v in row.items() if not k.startswith("_") or k == "_step"})
             case "metric":
                 log.step_metrics[record.metric.name or record.metric.glob_name] = record.metric.step_metric
+            case "artifact":
+                log.artifacts.append(record.artifact.name)
             case "exit":
                 log.exit_code = record.exit.exit_code
+            case _:
+                pass
     return log
 
 
-def _values(items: Iterable) -> dict[str, JsonValue]:
+class _Item(Protocol):
+    """A key with its value as JSON."""
+
+    key: str
+    nested_key: Iterable[str]
+    value_json: str
+
+
+def _values(items: Iterable[_Item]) -> dict[str, JsonValue]:
     return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}

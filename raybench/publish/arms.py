@@ -1,0 +1,71 @@
+"""What is compared: targets of one run folder, or of several, each with everything that a comparison reads. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from raybench.config.evals import EvalConfig
+from raybench.publish.names import display_label, slug
+from raybench.publish.targets import Source, display_name
+from raybench.records import Outcome, SampleRecord
+from raybench.report.model import EvalRow, PerfRow, StartUpRow, TargetRow
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """One eval of one arm, sample by sample."""
+
+    outcomes: dict[tuple[str, int], Outcome]
+    samples: dict[tuple[str, int], SampleRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One target of one run."""
+
+    label: str
+    """Name in tables: the target's, with the run's id where several runs are compared."""
+    run_id: str
+    """Id of its run in a sink."""
+    group: str
+    """Group of that run."""
+    title: str
+    """Name of that run."""
+    target: TargetRow
+    verdict: str
+    perf: tuple[PerfRow, ...]
+    evals: tuple[EvalRow, ...]
+    startup: tuple[StartUpRow, ...]
+    settings: tuple[EvalConfig, ...] = ()
+    """Settings of the run's evals."""
+    graded: dict[str, Graded] = field(default_factory=dict[str, Graded])
+    """By eval name."""
+
+    @property
+    def key(self) -> str:
+        """The label as part of a name."""
+        return slug(self.label, "_")
+
+
+def arms(sources: Sequence[Source]) -> tuple[Arm, ...]:
+    """All targets of the folders, in the order of the folders and of their plans; the first is the baseline."""
+    return tuple(arm for source in sources for arm in _of(source, several=len(sources) > 1))
+
+
+def _of(source: Source, *, several: bool) -> list[Arm]:
+    report = source.report
+    graded: dict[str, dict[str, Graded]] = {}
+    for scored in source.scored:
+        samples = {(sample.question, sample.repeat): sample for sample in scored.samples}
+        graded.setdefault(scored.target, {})[scored.config.name] = Graded(scored.outcomes, samples)
+    return [
+        Arm(
+            label=display_label(target.name, source.sweep if several else None),
+            run_id=source.run_id(target.name), group=source.group, title=display_name(report, target), target=target,
+            verdict=report.verdict,
+            perf=tuple(row for row in report.perf if row.target == target.name),
+            evals=tuple(row for row in report.evals if row.target == target.name),
+            startup=tuple(row for row in report.startup if row.target == target.name),
+            settings=source.view.config.evals, graded=graded.get(target.name, {}),
+        )
+        for target in report.targets
+    ]  # fmt: skip

@@ -1,0 +1,213 @@
+"""Supervises the publishing processes of a run folder: one at a time, each with a wall limit, their state on disk.
+
+Loads no library of a sink, waits for none, and its own end takes the publishing process with it.
+"""
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from raybench import process
+from raybench.config.publish import PublishConfig, SinkName
+from raybench.errors import PublishError
+from raybench.ledger.journal import LEDGER, read
+from raybench.ledger.view import fold
+from raybench.node.host import host_is_measured
+from raybench.publish.job import Answer, Job, answer_path, job_path
+from raybench.publish.settings import Flags, active, settle
+from raybench.publish.state import LOG, Published, SinkState, publisher_lock, read_state, write_state
+from raybench.publish.writing import being_written, tail_ended
+
+POLL_S = 0.2
+TITLES: dict[SinkName, str] = {"wandb": "W&B", "parquet": "Parquet", "trackio": "trackio", "mlflow": "MLflow"}
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the command line asks for."""
+
+    folders: tuple[Path, ...]
+    """Run folders; several: their comparison."""
+    flags: Flags
+    follow: bool = False
+    """Publish again and again until the run is over."""
+
+
+def supervise(order: Order, environment: Mapping[str, str], say: Say) -> bool:
+    """Publish to every sink; True if all of it was read back. Raises PublishError, LedgerError."""
+    folder = order.folders[0]
+    if not folder.is_dir():
+        raise PublishError(f"{folder} is no folder. A run folder is what `raybench run` printed as its results.")
+    with publisher_lock(folder):
+        if order.follow and not _wait_for_plan(folder):
+            raise PublishError(f"{folder}: the run ended before it had a plan; there is nothing to publish.")
+        configured = fold(read(folder)).config.publish
+        settings = settle(configured, order.flags, environment)
+        sinks = active(settings)
+        if not sinks:
+            raise PublishError("W&B is disabled, and no other sink is asked for; say --mode offline or --mode online.")
+        if order.follow:
+            _follow(order, settings, environment)
+        results = [_publish(order, name, settings, environment, live=False) for name in sinks]
+    for name, state in zip(sinks, results, strict=True):
+        say(words(order, name, state))
+    return all(state.state == "published" for state in results)
+
+
+def entry(order: Order, name: SinkName) -> str:
+    """Name of the entry in the state file."""
+    others = " ".join(folder.name for folder in order.folders[1:])
+    return f"{name} against {others}" if others else name
+
+
+def words(order: Order, name: SinkName, state: SinkState) -> str:
+    """One line for people: where it is, or what went wrong and how to try again."""
+    if state.state != "published":
+        reason = (state.error or "ended").splitlines()[0]
+        return f"{TITLES[name]}: not published ({reason}); retry with: {retry(order, name)}"
+    done = state.last
+    mode = f"{state.mode} " if state.mode else ""
+    line = f"{TITLES[name]}: {len(done.runs)} {mode}runs with {done.rows} rows: {done.url}"
+    if state.mode == "offline":
+        line += f" (send them with: {retry(order, name)} --mode online)"
+    if done.report_url:
+        line += f"\n{TITLES[name]} report: {done.report_url}"
+    if done.workspace_url:
+        line += f"\n{TITLES[name]} workspace: {done.workspace_url}"
+    if done.views_error:
+        line += f"\n{TITLES[name]}: published, but without views ({done.views_error.splitlines()[0]})"
+    return line
+
+
+def retry(order: Order, name: SinkName | None = None) -> str:
+    """The command that tries again."""
+    flags = order.flags
+    parts = ["raybench", "publish", *(["--compare"] if len(order.folders) > 1 else []), *map(str, order.folders)]
+    if name:
+        parts += ["--sink", name]
+    for option in ("mode", "project", "entity", "attempt"):
+        value = getattr(flags, option)
+        if value:
+            parts += [f"--{option}", value]
+    return shlex.join(parts)
+
+
+def _wait_for_plan(folder: Path) -> bool:
+    """Wait until the ledger holds a plan; False when whoever started us is gone before."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        ledger = folder / LEDGER
+        if ledger.is_file() and b'"kind":"plan"' in ledger.read_bytes():
+            return True
+        time.sleep(POLL_S)
+    return False
+
+
+def _follow(order: Order, settings: PublishConfig, environment: Mapping[str, str]) -> None:
+    """Publish the growing run until nobody writes its ledger any more. The last, whole publication is the caller's."""
+    folder = order.folders[0]
+    online = "wandb" in active(settings) and settings.wandb.mode == "online"
+    sent_bytes, due = 0, 0.0
+    while not tail_ended(folder):
+        if time.monotonic() >= due:
+            if not being_written(folder):
+                return
+            size = (folder / LEDGER).stat().st_size
+            if not online or size == sent_bytes:
+                due = time.monotonic() + settings.follow_every_s
+            elif not host_is_measured():
+                state = _publish(order, "wandb", settings, environment, live=True)
+                sent_bytes = size if state.state == "published" else sent_bytes
+                due = time.monotonic() + settings.follow_every_s
+        time.sleep(POLL_S)
+
+
+def _publish(
+    order: Order, name: SinkName, settings: PublishConfig, environment: Mapping[str, str], *, live: bool
+) -> SinkState:
+    """One try at one sink, from the state before to the state after."""
+    folder, key = order.folders[0], entry(order, name)
+    before = read_state(folder).sinks.get(key, SinkState(state="running"))
+    mode = settings.wandb.mode if name == "wandb" else ""
+    running = before.model_copy(
+        update={"state": "running", "mode": mode, "error": None, "attempts": before.attempts + 1}
+    )
+    write_state(folder, key, running)
+    job = Job(
+        folders=tuple(str(each.absolute()) for each in order.folders), sink=name, settings=settings,
+        attempt=order.flags.attempt, known=before.last, live=live,
+    )  # fmt: skip
+    answer = _run(folder, job, environment)
+    if answer is None:
+        after = before
+    elif answer.published is None:
+        after = running.model_copy(update={"state": "failed", "error": answer.error or "ended without an answer"})
+    else:
+        after = running.model_copy(update={"state": "published", "last": _kept(answer.published, before.last)})
+    write_state(folder, key, after)
+    return after
+
+
+def _kept(now: Published, before: Published) -> Published:
+    """Addresses of views that this publication did not make stay known."""
+    return now.model_copy(
+        update={
+            "workspace_url": now.workspace_url or before.workspace_url,
+            "report_url": now.report_url or before.report_url,
+        }
+    )
+
+
+def _run(folder: Path, job: Job, environment: Mapping[str, str]) -> Answer | None:
+    """The publishing process, killed with everything below it at its wall limit.
+
+    None = put off: a measurement began on this machine, which a publisher must not spoil. A replay makes up for it.
+    """
+    job_path(folder).parent.mkdir(exist_ok=True)
+    job_path(folder).write_text(job.model_dump_json(), encoding="utf-8")
+    answer_path(folder).unlink(missing_ok=True)
+    argv = [sys.executable, "-m", "raybench.publish", str(folder.absolute())]
+    limit_s = job.settings.limit_s
+    with (folder / LOG).open("ab") as log:
+        child = process.start_tied(argv, env=child_environment(environment), cwd=folder, log=log)
+        deadline = time.monotonic() + limit_s
+        while child.poll() is None and time.monotonic() < deadline and not (job.live and host_is_measured()):
+            time.sleep(POLL_S / 4)
+        if child.poll() is None:
+            kill_tree(child.pid)
+            child.wait()
+            return None if time.monotonic() < deadline else Answer(error=f"not done within {limit_s:g} s, and ended")
+        code = child.wait()
+    try:
+        return Answer.model_validate_json(answer_path(folder).read_bytes())
+    except (OSError, ValueError):
+        return Answer(error=f"the publisher ended with {code}; its output is in {LOG}")
+
+
+def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment of a publisher: the usual whitelist, W&B's and MLflow's variables, our own import path."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    access = {name: value for name, value in environment.items() if name.startswith(("WANDB_", "MLFLOW_", "HF_TOKEN"))}
+    return process.child_environment({"PYTHONPATH": path} | access, environment)
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and everything that it started; W&B's service lives in a session of its own."""
+    try:
+        root = psutil.Process(pid)
+        below: Sequence[psutil.Process] = root.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return
+    for each in (root, *below):
+        try:
+            each.kill()
+        except psutil.NoSuchProcess:
+            continue

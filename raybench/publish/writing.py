@@ -1,0 +1,44 @@
+"""Whether a run still goes on: what its ledger's end and its lock say. Cheap enough to ask all the time."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from raybench.ledger.journal import LEDGER
+from raybench.records import LedgerRecord
+
+ENDS = ("end", "interrupted")
+"""Decisions that close a session."""
+TAIL_BYTES = 65536
+
+
+def ended(records: tuple[LedgerRecord, ...]) -> bool:
+    """True if the last session said that it is over."""
+    for record in reversed(records):
+        if record.kind == "run":
+            return False
+        if record.kind == "decision" and record.body.get("what") in ENDS:
+            return True
+    return False
+
+
+def tail_ended(folder: Path) -> bool:
+    """The same, by the last line of the file alone: cheap enough to ask all the time."""
+    with (folder / LEDGER).open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - TAIL_BYTES))
+        lines = file.read().split(b"\n")
+    last = lines[-2] if len(lines) > 1 and not lines[-1] else b""
+    return b'"kind":"decision"' in last and any(f'"what":"{what}"'.encode() in last for what in ENDS)
+
+
+def being_written(folder: Path) -> bool:
+    """True while a raybench holds the ledger's lock. Held by us for the blink of an eye in which we look."""
+    descriptor = os.open(folder / LEDGER, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

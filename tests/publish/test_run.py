@@ -1,0 +1,108 @@
+"""`raybench run` with its publisher dead, hanging or refused: same report, same exit code; and curves that grow."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from cli_runs import CliRun, cli_run, wait_for
+from publishers import access, assert_whole, state
+from wandb_service import Fault, WandbService, serving
+
+from raybench.publish.state import LOCK, STATE
+from raybench.publish.supervise import kill_tree
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+STUDY = """
+name: small
+model: {{path: org/some-model}}
+engine:
+  kind: simulated
+  simulated:
+    prefill_tok_per_s: {{1: 20000}}
+    itl_ms: {{1: 10}}
+    time_scale: {time_scale}
+    accuracy: {{sums: 0.9}}
+targets:
+  - {{name: alpha, accelerator: H200}}
+  - {{name: beta, accelerator: B200}}
+perf:
+  - {{batch_sizes: [1, 2, 3, 4, 6, 8], input_tokens: 100, output_tokens: 100, repeats: 1}}
+evals:
+  - {{name: sums, limit: 20, sampling: {{temperature: 0, max_tokens: 1024}}}}
+publish:
+  sinks: [wandb]
+  wait_s: {wait_s}
+  limit_s: {limit_s}
+  follow: {follow}
+  follow_every_s: 1
+"""
+
+
+@pytest.fixture
+def service() -> Iterator[WandbService]:
+    with serving() as made:
+        yield made
+
+
+@contextmanager
+def run(path: Path, variables: dict[str, str], **settings: object) -> Iterator[CliRun]:
+    """A small simulated study under way; what it leaves at work is ended with the test."""
+    given = {"time_scale": 20, "wait_s": 1, "limit_s": 600, "follow": "false"} | settings
+    study = path / "study.yaml"
+    study.write_text(STUDY.format(**given))
+    try:
+        with cli_run(path / "run", str(study), "--out", str(path / "run"), "--address", "local", **variables) as made:
+            yield made
+    finally:
+        for each in psutil.process_iter(["cmdline"]):
+            if str(path) in (each.info["cmdline"] or ()) or str(path / "run") in (each.info["cmdline"] or ()):
+                kill_tree(each.pid)
+
+
+def test_the_publisher_decides_neither_the_exit_code_nor_the_wait(tmp_path: Path, service: WandbService) -> None:
+    service.faults = [Fault(".", hang=True)]
+    folder = tmp_path / "run"
+    with run(tmp_path, access(service)) as hanging:
+        # With a limit of 600 s, only `wait_s` can have ended the run's wait; it ends, or this test hangs.
+        assert hanging.wait() == 0, hanging.output()
+        assert time.time() - (folder / "report.md").stat().st_mtime < 300, "1 s, and whatever a busy machine adds"
+        assert "publisher: still at work after 1 s" in hanging.output()
+        assert "retry with: raybench publish" in hanging.output()
+        assert "VALID" in (folder / "report.md").read_text()
+        # The publisher goes on without the run. It began when the report was whole.
+        wait_for(lambda: (folder / STATE).is_file() and bool(service.requests), hanging.output)
+        assert state(folder).state == "running"
+        assert (folder / LOCK).stat().st_ctime >= (folder / "report.md").stat().st_mtime
+
+
+def test_a_service_that_refuses_changes_no_exit_code(tmp_path: Path) -> None:
+    nowhere = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "5ec2e7" * 7, "WANDB_MODE": "online"}
+    with run(tmp_path, nowhere, wait_s=300, limit_s=120) as refused:
+        assert refused.wait() == 0, refused.output()
+        assert state(tmp_path / "run").state == "failed"
+        assert "W&B: not published" in refused.output()
+        assert (tmp_path / "run" / "report.md").is_file()
+
+
+def test_curves_grow_while_the_run_goes_on(tmp_path: Path, service: WandbService) -> None:
+    sizes: list[int] = []
+    with run(tmp_path, access(service), follow="true", time_scale=1, wait_s=300, limit_s=120) as live:
+
+        def ended() -> bool:
+            rows = sum("perf/batch_size" in row for each in list(service.runs.values()) for row in each.history)
+            if rows not in sizes:
+                sizes.append(rows)
+            return not live.is_running
+
+        wait_for(ended, live.output)
+        assert live.wait() == 0, live.output()
+        assert sizes == sorted(sizes)
+        assert [size for size in sizes if 0 < size < 12], f"all rows came at once: {sizes}"
+        assert sizes[-1] == 12
+        assert_whole(tmp_path / "run", service)
+        assert state(tmp_path / "run").attempts >= 3
+        assert "W&B report: http" in live.output()

@@ -1,0 +1,206 @@
+"""The real client against a service on loopback: once, twice, after a partial run, after SIGKILL; what was sent."""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from cli_runs import wait_for
+from ledger_builder import config, whole_ledger
+from publishers import KEY, Told, access, assert_whole, builder_of, command, publish, run_folder, state
+from wandb_service import Fault, WandbService, serving
+
+from raybench import process
+from raybench.publish.supervise import child_environment
+from raybench.records import EngineFacts, Failure, PerfUnit
+
+
+@pytest.fixture
+def service() -> Iterator[WandbService]:
+    with serving() as made:
+        yield made
+
+
+@dataclass
+class Twice:
+    """A run that was published, by the command, and then once more."""
+
+    service: WandbService
+    folder: Path
+    first: Told
+    report_url: str
+    code: int
+    output: str
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twice]:
+    with serving() as made:
+        folder = run_folder(tmp_path_factory.mktemp("twice"))
+        first = publish(folder, access(made))
+        url = state(folder).last.report_url or ""
+        yield Twice(made, folder, first, url, *command(folder, **access(made)))
+
+
+def test_once_and_twice_are_the_same(twice: Twice) -> None:
+    assert twice.first.ok, twice.first.text
+    assert twice.code == 0, twice.output
+    assert_whole(twice.folder, twice.service)
+    told = state(twice.folder)
+    assert (told.state, told.attempts, told.last.views_error) == ("published", 2, None)
+    assert told.last.report_url == twice.report_url
+    assert twice.report_url in twice.output
+    # Made once, then updated in place: a workspace and a report, one version of every artifact.
+    assert sorted(view["type"] for view in twice.service.views.values()) == ["project-view", "runs"]
+    names = [artifact["collection"] for artifact in twice.service.artifacts.values()]
+    assert len(names) == len(set(names))
+
+
+def test_no_operation_is_unknown(twice: Twice) -> None:
+    """What a newer client asks for stands here by its name."""
+    assert twice.service.unknown == []
+
+
+def test_an_unknown_operation_is_named(service: WandbService) -> None:
+    service.answer("POST", "/graphql", b'{"query": "query BrandNew { viewer { id } }"}')
+    assert service.unknown == ["BrandNew"]
+
+
+def test_the_key_is_nowhere(twice: Twice) -> None:
+    assert not [path for path in twice.folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    assert not [body for body in twice.service.received if KEY.encode() in body]
+    assert KEY not in twice.output + twice.first.text
+
+
+@pytest.mark.slow
+def test_a_partial_run_and_then_the_whole_one(tmp_path: Path, service: WandbService) -> None:
+    late = ("alpha-static-b1-r1-l0", "alpha-static-b16-r0-l0", "alpha-static-b16-r1-l0")
+    builder = whole_ledger(config(publish={"sinks": ["wandb"]}), skip=lambda key: key in late)
+    folder = builder.write(tmp_path / "run")
+    assert publish(folder, access(service)).ok
+    assert_whole(folder, service)
+    builder.session(1)
+    for unit in builder.plan.units:
+        if isinstance(unit, PerfUnit) and unit.key in late:
+            builder.perf_done(unit, "n0.0")
+    builder.end()
+    builder.write(folder)
+    told = publish(folder, access(service))
+    assert told.ok, told.text
+    assert_whole(folder, service)
+    rows = [row for row in service.named(state(folder).last.runs[0]).history if "perf/attempt" in row]
+    assert [row["perf/batch_size"] for row in rows] == [1, 4, 1, 16]
+
+
+def _publishing(folder: Path) -> list[psutil.Process]:
+    """Publishing processes of a run folder."""
+    found = psutil.process_iter(["cmdline"])
+    return [each for each in found if (each.info["cmdline"] or [])[-2:] == ["raybench.publish", str(folder)]]
+
+
+def _services_of(pid: int) -> list[psutil.Process]:
+    """W&B's own processes that serve another one."""
+    return [each for each in psutil.process_iter(["cmdline"]) if f"--pid {pid}" in " ".join(each.info["cmdline"] or ())]
+
+
+STUCK = {"stream": "file_stream", "artifact": "graphql:CreateArtifact$", "read-back": "graphql:Run$"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STUCK)
+def test_a_publisher_that_is_killed_loses_and_doubles_nothing(
+    tmp_path: Path, service: WandbService, stage: str
+) -> None:
+    folder = run_folder(tmp_path, limit_s=300)
+    fault = Fault(STUCK[stage], hang=True)
+    service.faults = [fault]
+    with ThreadPoolExecutor(1) as pool:
+        trying = pool.submit(publish, folder, access(service))
+        wait_for(lambda: fault.num_hits > 0, lambda: f"{stage} was never reached")
+        (child,) = _publishing(folder)
+        child.send_signal(signal.SIGKILL)
+        told = trying.result()
+    assert not told.ok
+    assert "ended with -9" in (state(folder).error or "")
+    wait_for(lambda: not _services_of(child.pid), lambda: "W&B's own process outlives its master")
+    service.closing.set()
+    service.faults = []
+    told = publish(folder, access(service))
+    assert told.ok, told.text
+    assert_whole(folder, service)
+
+
+@pytest.mark.slow
+def test_the_supervisor_that_is_killed_takes_its_publisher_along(tmp_path: Path, service: WandbService) -> None:
+    folder = run_folder(tmp_path, limit_s=300)
+    fault = Fault("graphql:CreateArtifact$", hang=True)
+    service.faults = [fault]
+    child = process.start(
+        [sys.executable, "-m", "raybench", "publish", str(folder)],
+        env=child_environment(dict(os.environ) | access(service)),
+    )
+    wait_for(lambda: fault.num_hits > 0, lambda: "the artifact was never reached")
+    child.kill()
+    child.wait()
+    wait_for(lambda: not _publishing(folder), lambda: "the publisher outlives its supervisor")
+    assert state(folder).state == "running"  # and nobody holds the lock: it was killed
+    service.closing.set()
+    service.faults = []
+    told = publish(folder, access(service))
+    assert told.ok, told.text
+    assert_whole(folder, service)
+    assert state(folder).attempts == 2
+
+
+@pytest.mark.slow
+def test_two_runs_are_compared_whatever_their_dates(tmp_path: Path, service: WandbService) -> None:
+    first = run_folder(tmp_path)
+    builder = builder_of()
+    builder.records[0] = builder.records[0].model_copy(update={"body": builder.records[0].body | {"run_id": "later"}})
+    second = builder.write(tmp_path / "later")
+    code, output = command("--compare", first, second, **access(service))
+    assert code == 0, output
+    told = state(first, "wandb against later")
+    assert len(told.last.runs) == 5
+    compared = service.named(told.last.runs[-1])
+    assert compared.summary["compare/speedup"]["nrows"] == 3 * 3 * 5
+    assert sorted(key for key in compared.summary if key.endswith("bs1_output_tok_s_ratio")) == []
+    ratios = {key: value for key, value in compared.summary.items() if key.endswith("bs1/output_tok_s_ratio")}
+    assert len(ratios) == 3
+    assert 1.0 in ratios.values(), "the same target of both runs"
+    assert told.last.report_url in output
+    page = next(view for view in service.views.values() if view["type"] == "runs")
+    assert all(f"study-{run.split('-')[1]}" in page["spec"] for run in told.last.runs[:4])
+    assert service.unknown == []
+
+
+@pytest.mark.slow
+def test_nothing_of_the_machine_is_sent(tmp_path: Path, service: WandbService) -> None:
+    """Secrets planted wherever a run may hold them."""
+    secret = "planted-secret"
+
+    def plant(facts: EngineFacts) -> EngineFacts:
+        paths = {"tokenizer_path": f"/home/{secret}/tok/final", "dtype": "bfloat16", "api_key": secret}
+        changes = {"url": f"http://{secret}:30000", "hosts": (secret,), "argv": ("--x", secret)}
+        return facts.model_copy(update=changes | {"resolved_args": paths})
+
+    settings = config(
+        model={"path": f"/data/{secret}/models/a-model"},
+        engine={"args": {"chat-template": f"/home/{secret}/t.jinja"}, "env": {"SOME_TOKEN": secret, "PLAIN": secret}},
+        publish={"sinks": ["wandb"], "share_samples": "full"},
+    )
+    builder = whole_ledger(settings, engine=plant)
+    builder.failed("alpha-static-b1-r0-l0", Failure(cause="engine_died", message=f"at /srv/{secret}/x.log: {secret}"))
+    folder = builder.write(tmp_path / "run")
+    code, output = command(folder, **access(service), HOME=f"/home/{secret}-user", SOME_API_KEY=f"{secret}-value")
+    assert code == 0, output
+    for word in (secret, str(tmp_path), f'"{socket.gethostname()}"', KEY):
+        assert not [body[:200] for body in service.received if word.encode() in body], word
+    # The names that may be sent are: the check looks at the right bodies.
+    assert [body for body in service.received if b"a-model" in body]

@@ -1,0 +1,86 @@
+"""Publishing of made-up runs, as tests of the sinks and of their service need it."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ledger_builder import LedgerBuilder, config, whole_ledger
+from wandb_service import WandbService
+
+from raybench import process
+from raybench.publish.settings import Flags
+from raybench.publish.source import read_source
+from raybench.publish.state import SinkState, read_state
+from raybench.publish.supervise import Order, supervise
+from raybench.publish.targets import target_runs
+
+KEY = "5ec2e7" * 7
+"""As long as a real one."""
+
+
+def run_folder(path: Path, **publish: object) -> Path:
+    """A whole run whose configuration asks for W&B."""
+    return builder_of(**publish).write(path / "run")
+
+
+def builder_of(**publish: object) -> LedgerBuilder:
+    """The same before it is written."""
+    return whole_ledger(config(publish={"sinks": ["wandb"], **publish}))  # type: ignore[dict-item]
+
+
+def access(service: WandbService) -> dict[str, str]:
+    """Variables under which W&B's client finds the service."""
+    return {"WANDB_BASE_URL": service.base, "WANDB_API_KEY": KEY, "WANDB_MODE": "online", "WANDB_ENTITY": "team"}
+
+
+@dataclass
+class Told:
+    """How a publication ended, and what its user read."""
+
+    ok: bool = False
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
+def publish(folders: Path | tuple[Path, ...], variables: Mapping[str, str], **flags: str) -> Told:
+    """What `raybench publish` does after its command line is read; the publishing processes are real ones."""
+    order = Order(folders if isinstance(folders, tuple) else (folders,), Flags.model_validate(flags))
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    told = Told()
+    told.ok = supervise(order, plain | dict(variables), told.lines.append)
+    return told
+
+
+def command(*words: str | Path, **variables: str) -> tuple[int, str]:
+    """`raybench publish` as a command; (exit code, output)."""
+    env = process.child_environment({"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | variables)
+    return process.run([sys.executable, "-m", "raybench", "publish", *map(str, words)], env=env, timeout_s=300)
+
+
+def state(folder: Path, sink: str = "wandb") -> SinkState:
+    """What `publish.json` says of a sink."""
+    return read_state(folder).sinks[sink]
+
+
+def assert_whole(folder: Path, service: WandbService) -> None:
+    """The service holds what the ledger says, once: nothing lost, nothing doubled."""
+    for run in target_runs(read_source(folder), "hashed"):
+        there = service.named(run.id)
+        rows = [row for row in there.history if "perf/batch_size" in row]
+        assert [row["_step"] for row in rows] == [row.step for row in run.history]
+        # Of a point that was sent before it was whole, the later row counts; the earlier one says what was known then.
+        latest = {
+            wanted.values["perf/batch_size"]: (row, wanted) for row, wanted in zip(rows, run.history, strict=True)
+        }
+        assert all(row.items() >= wanted.values.items() for row, wanted in latest.values())
+        assert there.summary.items() >= run.summary.items()
+        assert {table.name for table in run.tables} <= there.summary.keys()
+        assert there.state == "finished"
+        assert there.fields["groupName"] == run.group
+    (artifact,) = [each for each in service.artifacts.values() if each["collection"].endswith("-compare-raw")]
+    assert artifact["state"] == "COMMITTED"
