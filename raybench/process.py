@@ -57,12 +57,15 @@ def start(
     )  # fmt: skip
 
 
-def start_tied(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def start_tied(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: IO[bytes], pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
     """Start a child that the kernel kills when the *thread* that calls this ends, whatever ends it.
 
     `argv[0]` must be a path.
     """
-    return start([sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *argv], env=env, cwd=cwd, log=log)
+    tied = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *argv]
+    return start(tied, env=env, cwd=cwd, log=log, pass_fds=pass_fds)
 
 
 def run(argv: Sequence[str], *, env: Mapping[str, str], timeout_s: float, cwd: Path | None = None) -> tuple[int, str]:

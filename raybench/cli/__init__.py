@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from raybench import __version__
+from raybench.cli.calibrate import calibrate
 from raybench.cli.compare import compare
 from raybench.cli.doctor import doctor
 from raybench.cli.models import models
@@ -57,6 +58,7 @@ app.command()(report)
 app.command()(publish)
 app.command()(compare)
 app.command()(schema)
+app.command()(calibrate)
 app.add_typer(models, name="models")
 
 
