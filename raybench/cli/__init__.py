@@ -13,12 +13,15 @@ import typer
 from raybench import __version__
 from raybench.cli.calibrate import calibrate
 from raybench.cli.compare import compare
+from raybench.cli.doctor import doctor
 from raybench.cli.models import models
 from raybench.cli.plan import plan
 from raybench.cli.publish import publish
 from raybench.cli.report import report
 from raybench.cli.run import run
 from raybench.cli.schema import schema
+from raybench.cli.status import status
+from raybench.cli.submit import submit
 from raybench.errors import EXIT_BUG, EXIT_SIGINT, RaybenchError
 
 app = typer.Typer(
@@ -47,6 +50,9 @@ def root(
 
 
 app.command()(run)
+app.command()(submit)
+app.command()(status)
+app.command()(doctor)
 app.command()(plan)
 app.command()(report)
 app.command()(publish)

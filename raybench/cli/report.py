@@ -13,7 +13,7 @@ MAX_LISTED = 100
 
 
 def report(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a run.", show_default=False)],
+    run_dir: Annotated[str, typer.Argument(metavar="RUN_DIR", help="Folder or URL of a run.", show_default=False)],
     strict: Annotated[bool, typer.Option("--strict", help="End with 33 when a gate is inconclusive.")] = False,
     save_reference: Annotated[
         Path | None,
@@ -35,6 +35,7 @@ def report(
 
     from raybench.config.reference_file import save_references
     from raybench.driver.finish import infrastructure_exit
+    from raybench.driver.folder import readable
     from raybench.ledger.journal import read
     from raybench.ledger.view import fold
     from raybench.report.references import measured_numerics, measured_references
@@ -43,21 +44,24 @@ def report(
 
     if target is not None and save_reference is None:
         raise typer.BadParameter("--target belongs to --save-reference")
-    before = moved_grades(run_dir) if regrade else None
-    made = write_report(run_dir)
-    console = Console(highlight=False)
-    print_report(made, console)
-    view = fold(read(run_dir))
-    if save_reference is not None:
-        entries = measured_references(view, made, target)
-        numerics = measured_numerics(view, made, target)
-        save_references(save_reference, entries, numerics)
-        names = ", ".join([entry.eval for entry in entries] + (["log-probabilities"] if numerics else []))
-        console.print(f"reference: {names} of {entries[0].target} in {save_reference}", markup=False, soft_wrap=True)
-    if regrade:
-        _print_moved(before)
-    if second_opinion:
-        _print_disagreements(run_dir)
+    with readable(run_dir, put_back=True) as folder:
+        before = moved_grades(folder) if regrade else None
+        made = write_report(folder)
+        console = Console(highlight=False)
+        print_report(made, console)
+        view = fold(read(folder))
+        if save_reference is not None:
+            entries = measured_references(view, made, target)
+            numerics = measured_numerics(view, made, target)
+            save_references(save_reference, entries, numerics)
+            names = ", ".join([entry.eval for entry in entries] + (["log-probabilities"] if numerics else []))
+            console.print(
+                f"reference: {names} of {entries[0].target} in {save_reference}", markup=False, soft_wrap=True
+            )
+        if regrade:
+            _print_moved(before)
+        if second_opinion:
+            _print_disagreements(folder)
     raise typer.Exit(exit_code_of(made, infrastructure_exit(view), strict=strict))
 
 

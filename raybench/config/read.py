@@ -78,6 +78,16 @@ def _told_as(document: Document, path: Path, key: KeyPath) -> Generator[None]:
         raise ConfigError(f"{place}: {'.'.join(str(part) for part in key)}: {error.message}") from None
 
 
+def reference_files(path: Path, sets: Sequence[str] = ()) -> tuple[str, ...]:
+    """Files that `evals[].reference` names, as written, each once. Raises ConfigError."""
+    document = parse(_text(path), str(path))
+    for assignment in sets:
+        _apply(document, assignment)
+    evals = document.data.get("evals") if isinstance(document.data, dict) else None
+    entries = [settings for settings in (evals if isinstance(evals, list) else ()) if isinstance(settings, dict)]
+    return tuple(dict.fromkeys(name for name in (e.get("reference") for e in entries) if isinstance(name, str)))
+
+
 def digest(config: RunConfig) -> str:
     """Hash of the resolved configuration: equal for every way of writing the same settings."""
     return content_hash(config.model_dump(mode="json"))

@@ -234,6 +234,8 @@ class Fleet:
         hosts = frozenset([facts.host, *urls])
         self._members[name] = _Member(actor, number, hosts)
         line = f"{name} joined for {', '.join(slot.targets)}"
+        if facts.strangers:
+            line += f"; also there: {'; '.join(stranger.words for stranger in facts.strangers)}"
         self._tell(Occurrence(NodeJoined(name, number, hosts), (Entry("node", facts),), name, line=line))
 
     async def _facts(self, actor: Any) -> NodeFacts:

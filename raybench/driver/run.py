@@ -19,15 +19,18 @@ from pydantic import JsonValue
 from raybench import __version__
 from raybench.config.read import digest
 from raybench.config.schema import RunConfig
+from raybench.driver.chronicle import Chronicle
 from raybench.driver.cluster import Cluster, check_versions, connect, disconnect, machines, will_be_private
 from raybench.driver.fleet import Fleet, FleetOrder, Occurrence
 from raybench.driver.machine import check_this_machine
 from raybench.driver.screen import Screen
+from raybench.driver.store import Mirror
+from raybench.driver.waiting import await_slots
 from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, PlanError
 from raybench.ledger.bodies import Decision, PlanBody, RunBody
 from raybench.ledger.journal import Journal
 from raybench.ledger.view import RunView, fold
-from raybench.plan.demands import assign, demands, num_cpu_slots
+from raybench.plan.demands import demands, num_cpu_slots
 from raybench.plan.dispatch import Dispatcher
 from raybench.plan.events import (
     Drain,
@@ -35,6 +38,7 @@ from raybench.plan.events import (
     NodeLost,
     RunUnit,
     SampleDone,
+    StartEngine,
     UnitDone,
     UnitFailed,
     UnitsAdded,
@@ -77,6 +81,10 @@ class Order:
     address: str
     hold: bool
     command: tuple[str, ...]
+    wait_s: float = 0.0
+    """How long machines that are missing are waited for."""
+    mirror: Mirror | None = None
+    """Copies the folder to object storage, where the run is to lie there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,7 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
 
     `screen_of(num_units, num_done)` makes the screen, `say` prints a line before it is up.
     """
-    journal, view = _open(order)
+    journal, view, earlier = _open(order)
     try:
         searches = Searches(order.plan, view)
         added = tuple(unit for decision in view.decisions for unit in decision.added) if view else ()
@@ -108,13 +116,12 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
         cluster = connect(order.address, num_cpu_slots(wanted))
         try:
             say(cluster.words)
-            there = machines()
-            slots = assign(wanted, there)
+            slots = await_slots(wanted, order.wait_s, say)
             if not cluster.private:
-                check_versions(there)
+                check_versions(machines())
             if journal is None:
                 journal = Journal.create(order.folder)
-            _begin(journal, order, cluster, view)
+            begun = _begin(journal, order, cluster, view)
             known = view.nodes if view else {}
             fleet = Fleet(FleetOrder(order.run_id, order.config, _answer_key(order.plan)), slots, len(known))
             dispatcher = Dispatcher(
@@ -125,7 +132,8 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
             dispatcher.handle(UnitsDropped(frozenset(view.dropped if view else ())))
             watch = Watch(order.config, order.plan, looks(order.config, order.plan), view)
             with screen_of(len(work), len(work) - len(missing)) as screen:
-                loop = _Loop(dispatcher, (watch, searches), fleet, journal, screen)
+                chronicle = Chronicle(journal, screen, (*earlier, *begun), order.mirror)
+                loop = _Loop(dispatcher, (watch, searches), fleet, chronicle)
                 return asyncio.run(loop.run(len(slots), hold=order.hold))
         finally:
             disconnect()
@@ -134,10 +142,13 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
             journal.close()
 
 
-def _open(order: Order) -> tuple[Journal | None, RunView | None]:
-    """The journal and what it holds; a new run's journal is made once the cluster is known to suffice."""
+def _open(order: Order) -> tuple[Journal | None, RunView | None, tuple[LedgerRecord, ...]]:
+    """The journal and what it holds, folded and as it is.
+
+    A new run's journal is made once the cluster is known to suffice.
+    """
     if not order.resume:
-        return None, None
+        return None, None, ()
     journal, records = Journal.resume(order.folder)
     try:
         view = fold(records)
@@ -146,7 +157,7 @@ def _open(order: Order) -> tuple[Journal | None, RunView | None]:
     except BaseException:
         journal.close()
         raise
-    return journal, view
+    return journal, view, records
 
 
 def _same_plan(view: RunView, order: Order) -> None:
@@ -197,7 +208,7 @@ def _close_open_attempts(journal: Journal, records: tuple[LedgerRecord, ...]) ->
         journal.append("unit_failed", failure, key=key, attempt=attempt, node=record.node, launch=record.launch)
 
 
-def _begin(journal: Journal, order: Order, cluster: Cluster, view: RunView | None) -> None:
+def _begin(journal: Journal, order: Order, cluster: Cluster, view: RunView | None) -> list[LedgerRecord]:
     body = RunBody(
         run_id=order.run_id,
         session=0 if view is None else len(view.sessions),
@@ -209,9 +220,10 @@ def _begin(journal: Journal, order: Order, cluster: Cluster, view: RunView | Non
         cluster=cluster.words,
         command=order.command,
     )
-    journal.append("run", body)
+    written = [journal.append("run", body)]
     if view is None or view.plan is None:
-        journal.append("plan", PlanBody(digest=plan_digest(order.plan), plan=order.plan))
+        written.append(journal.append("plan", PlanBody(digest=plan_digest(order.plan), plan=order.plan)))
+    return written
 
 
 def _answer_key(plan: Plan) -> Mapping[str, str]:
@@ -227,13 +239,13 @@ class _Loop:
     """Occurrences in, ledger records and actions out, until the dispatcher has nothing left."""
 
     def __init__(
-        self, dispatcher: Dispatcher, rules: tuple[Watch, Searches], fleet: Fleet, journal: Journal, screen: Screen
+        self, dispatcher: Dispatcher, rules: tuple[Watch, Searches], fleet: Fleet, chronicle: Chronicle
     ) -> None:
         self._dispatcher = dispatcher
         self._watch, self._searches = rules
         self._fleet = fleet
-        self._journal = journal
-        self._screen = screen
+        self._chronicle = chronicle
+        self._screen = chronicle.screen
         self._signal: int | None = None
         self._drain_ends_s: float | None = None
         """On the event loop's clock; None = nobody asked for an end."""
@@ -246,6 +258,7 @@ class _Loop:
         for number in SIGNAL_EXITS:
             # After ray.init, which puts handlers of its own in place.
             loop.add_signal_handler(number, self._interrupt, number)
+        showing = asyncio.ensure_future(self._chronicle.keep_showing())
         try:
             for decision in [*self._watch.due(), *self._searches.due()]:
                 self._rule(decision)
@@ -260,8 +273,9 @@ class _Loop:
                 await self._wait_for_release()
             what = "interrupted" if self._signal else "end"
             counts = {name: float(number) for name, number in self._dispatcher.counts().items()}
-            self._journal.append("decision", Decision(what=what, reason=f"exit {self._signal or 0}", numbers=counts))
+            self._chronicle.append("decision", Decision(what=what, reason=f"exit {self._signal or 0}", numbers=counts))
         finally:
+            showing.cancel()
             await self._close()
         return Outcome(self._signal)
 
@@ -323,12 +337,12 @@ class _Loop:
             failure = Failure(cause="node_lost", message=event.reason)
             key, attempt = running
             start = self._fleet.start_of(event.node)
-            self._journal.append("unit_failed", failure, key=key, attempt=attempt, node=event.node, launch=start)
+            self._chronicle.append("unit_failed", failure, key=key, attempt=attempt, node=event.node, launch=start)
             self._watch.ended(key)
 
     def _rule(self, decision: Decision) -> None:
         """Record what a rule of the plan decided, and tell the dispatcher."""
-        self._journal.append("decision", decision)
+        self._chronicle.append("decision", decision)
         self._screen.line(f"{decision.target} {decision.eval or decision.sweep}: {decision.reason}")
         if decision.dropped:
             self._act(UnitsDropped(frozenset(decision.dropped)))
@@ -342,9 +356,12 @@ class _Loop:
                     self._watch.started(action.unit)
                 body = {"target": action.unit.target, "kind": action.unit.kind}
                 start = self._fleet.start_of(action.node)
-                self._journal.append(
+                self._chronicle.append(
                     "unit_started", body, key=action.unit.key, attempt=action.attempt, node=action.node, launch=start
                 )
+            elif isinstance(action, StartEngine):
+                begun = Decision(what="start_engine", target=action.target, reason=f"launch {action.launch + 1}")
+                self._chronicle.append("decision", begun, node=action.node)
             self._fleet.do(action)
         if not isinstance(event, SampleDone):
             self._screen.counts(self._dispatcher.counts())
@@ -352,9 +369,12 @@ class _Loop:
     def _write(self, occurrence: Occurrence) -> None:
         for entry in occurrence.entries:
             body = entry.body
-            if entry.rows is not None and entry.key is not None and isinstance(body, PerfMeasurement | LoadMeasurement):
-                body = body.model_copy(update={"rows_sha256": self._journal.write_rows(entry.key, entry.rows)})
-            self._journal.append(
+            timed = isinstance(body, PerfMeasurement | LoadMeasurement)
+            if timed and entry.rows is not None and entry.key is not None:
+                body = body.model_copy(
+                    update={"rows_sha256": self._chronicle.journal.write_rows(entry.key, entry.rows)}
+                )
+            self._chronicle.append(
                 entry.kind, body, key=entry.key, attempt=entry.attempt, node=occurrence.node, launch=occurrence.start
             )
 

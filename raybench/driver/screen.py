@@ -1,36 +1,49 @@
-"""What the user sees while it runs: a live line in a terminal, plain timed lines in a job's log."""
+"""What the user sees while it runs: a live view in a terminal, plain timed lines in a job's log."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from raybench.report.progress import RunStatus
+from raybench.report.progress_page import live_view, progress_line
+
+LOG_EVERY_S = 60.0
+"""Between two lines about the whole run in a job's log."""
 
 
 class Screen:
-    """Prints lines above a progress bar in a terminal, and lines with the elapsed time elsewhere."""
+    """Prints lines above a live view in a terminal, and lines with the elapsed time elsewhere."""
 
-    def __init__(self, console: Console, num_units: int, num_done: int) -> None:
+    def __init__(
+        self, console: Console, num_units: int, num_done: int, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console
-        self._started = time.monotonic()
+        self._now_s = now_s
+        self._started_s = self._logged_s = now_s()
         self._progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
+            console=console,
         )  # fmt: skip
         self._task = self._progress.add_task("units", total=num_units, completed=num_done)
         self._total = num_units
         self._done = num_done
+        self._view: RenderableType | None = None
+        self._live = Live(get_renderable=self._renderable, console=console, transient=True, refresh_per_second=4)
 
     def __enter__(self) -> "Screen":
-        self._progress.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def line(self, text: str) -> None:
         """Print one event."""
-        elapsed = int(time.monotonic() - self._started)
+        elapsed = int(self._now_s() - self._started_s)
         stamp = f"{elapsed // 60:02d}:{elapsed % 60:02d}"
         self._console.print(f"{stamp} {text}", highlight=False, markup=False, soft_wrap=True)
 
@@ -46,3 +59,14 @@ class Screen:
         if not self._console.is_terminal and done > self._done:
             self.line(f"{done}/{self._total} units done, {running} running")
         self._done = done
+
+    def show(self, status: RunStatus) -> None:
+        """Show the whole run as it is now; a job's log gets a line once a minute."""
+        if self._console.is_terminal:
+            self._view = live_view(status)
+        elif self._now_s() - self._logged_s >= LOG_EVERY_S:
+            self._logged_s = self._now_s()
+            self.line(f"status: {progress_line(status)}")
+
+    def _renderable(self) -> RenderableType:
+        return self._progress if self._view is None else Group(self._view, self._progress)

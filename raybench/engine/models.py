@@ -5,10 +5,8 @@ Everything is on disk before an engine starts, so that the start's time limit co
 
 import hashlib
 import json
-import os
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +15,9 @@ from pydantic import JsonValue
 from raybench import process
 from raybench.config.schema import ModelConfig
 from raybench.engine.base import Progress
-from raybench.engine.cache import cache_root, folder_mib, locked
+from raybench.engine.cache import cache_root, locked
+from raybench.engine.hub import Surroundings, fetch
 from raybench.engine.interpreter import Interpreter
-from raybench.engine.redaction import redact
 from raybench.engine.shapes import SHAPES
 from raybench.engine.task import TIMED_OUT, Task, run_task
 from raybench.errors import EngineRefused, EngineStartError
@@ -29,10 +27,8 @@ MADE = ("tiny:random", "tiny:trained", *(f"dummy:{name}" for name in SHAPES))
 """Models that raybench makes itself."""
 ORIGIN = "raybench_model.json"
 MAKE_TIMEOUT_S = 1200.0
-FETCH_TIMEOUT_S = 6 * 3600.0
 _SCRIPTS = Path(__file__).parent / "scripts"
 _HUB_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")
-_HUB_SETTINGS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HF_HUB_ENABLE_HF_TRANSFER")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +54,8 @@ def resolve_model(model: ModelConfig, interpreter: Interpreter, progress: Progre
     local = Path(model.path).expanduser()
     if local.exists() or not _HUB_ID.match(model.path):
         return ResolvedModel(local.absolute(), folder_revision(local), model.served_name or local.absolute().name)
-    folder, commit = _fetch(model, interpreter.python, progress)
+    folder, commit = fetch(model, Surroundings(interpreter.python, _SCRIPTS), progress)
+    _config_bytes(folder)
     return ResolvedModel(folder, commit, model.served_name or model.path)
 
 
@@ -122,50 +119,6 @@ def _make(spec: str, made: Path, script: Path, inputs: JsonValue, python: Path, 
             f"The model {spec} could not be made ({_how(code)}). Last words:\n{_tail(output)}\n"
             "It needs torch, transformers and tokenizers in the engine's interpreter (tokenizers alone for dummy:)."
         )
-
-
-def _fetch(model: ModelConfig, python: Path, progress: Progress) -> tuple[Path, str]:
-    hub = _hub_cache(os.environ)
-    blobs = hub / f"models--{model.path.replace('/', '--')}" / "blobs"
-    settings = {name: os.environ[name] for name in _HUB_SETTINGS if name in os.environ}
-    log = cache_root() / "models" / f"fetch-{model.path.replace('/', '--')}.log"
-    # One download per cache: many nodes of a shared file system would hit the hub's request limit.
-    with locked(log.with_suffix(".lock"), f"the download of {model.path}", progress):
-        progress(f"fetching {model.path} from the hub (nothing, if it is in the cache)")
-        words = (model.path, *([model.revision] if model.revision else []))
-        code, output = run_task(
-            Task(
-                (str(python), str(_SCRIPTS / "fetch_snapshot.py"), *words), process.child_environment(settings), log,
-                f"fetching {model.path}", FETCH_TIMEOUT_S, lambda: folder_mib(blobs),
-            ),
-            progress,
-        )  # fmt: skip
-    found = [line.split(" ", 1)[1] for line in output.splitlines() if line.startswith("snapshot ")]
-    if code != 0 or not found:
-        raise _fetch_error(model, code, redact(output, tuple(settings.values())))
-    folder = Path(found[-1])
-    _config_bytes(folder)
-    return folder, folder.name
-
-
-def _fetch_error(model: ModelConfig, code: int, output: str) -> EngineStartError:
-    what = f"The model {model.path} could not be fetched from the hub"
-    if "GatedRepoError" in output or "403 " in output:
-        return EngineRefused(f"{what}: access to it is gated. Accept its terms and set HF_TOKEN on the node.")
-    if "RepositoryNotFoundError" in output or "401 " in output:
-        return EngineRefused(f"{what}: there is no such id for this user (and no such folder on the node).")
-    if "RevisionNotFoundError" in output:
-        return EngineRefused(f"{what}: it has no revision {model.revision!r}.")
-    return EngineStartError(
-        f"{what} ({_how(code)}), and there is no such folder on the node. Last words:\n{_tail(output)}"
-    )
-
-
-def _hub_cache(env: Mapping[str, str]) -> Path:
-    if env.get("HF_HUB_CACHE"):
-        return Path(env["HF_HUB_CACHE"])
-    home = env.get("HF_HOME") or str(Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface")
-    return Path(home) / "hub"
 
 
 def _config_bytes(folder: Path) -> bytes:

@@ -177,7 +177,7 @@ def fold(records: Iterable[LedgerRecord]) -> RunView:
                 first = RunBody.model_validate(record.body)
                 view = RunView(run=first, sessions=[first], first_t=record.t)
             else:
-                _add(view, record)
+                add(view, record)
         except ValueError as error:
             raise LedgerError(
                 f"ledger record {record.seq} ({record.kind}) does not fit this raybench: {error}"
@@ -188,7 +188,8 @@ def fold(records: Iterable[LedgerRecord]) -> RunView:
     return view
 
 
-def _add(view: RunView, record: LedgerRecord) -> None:
+def add(view: RunView, record: LedgerRecord) -> None:
+    """Take one more record in, but not the first of a ledger. Raises ValueError when its body does not fit its kind."""
     match record.kind:
         case "run":
             view.sessions.append(RunBody.model_validate(record.body))

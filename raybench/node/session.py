@@ -116,7 +116,8 @@ class NodeSession:
 
     def facts(self) -> NodeFacts:
         """What this node is."""
-        return node_facts(self._spec.node, self._spec.accelerator, self._spec.declared_host, self._spec.ray_node_id)
+        spec = self._spec
+        return node_facts(spec.node, spec.accelerator, spec.declared_host, spec.ray_node_id, spec.run_id)
 
     def start_engine(self, launch: Launch, progress: Progress) -> EngineFacts:
         """Start the engine of `launch`. Raises EngineStartError, InterpreterError, Cancelled; nothing is left then."""

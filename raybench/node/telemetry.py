@@ -88,6 +88,24 @@ def gpus() -> tuple[GpuFacts, ...]:
     return tuple(result)
 
 
+@dataclass(frozen=True, slots=True)
+class GpuUser:
+    """A process that holds memory of a GPU."""
+
+    pid: int
+    gpu: int
+    memory_bytes: int | None
+
+
+def gpu_users() -> list[GpuUser]:
+    """Processes that compute on this machine's GPUs, as the driver sees them."""
+    found: list[GpuUser] = []
+    for index, handle in enumerate(_handles()):
+        for process in _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ():
+            found.append(GpuUser(int(process.pid), index, process.usedGpuMemory))
+    return found
+
+
 def nvidia_driver() -> str | None:
     """Version of the NVIDIA driver; None without one."""
     if not _handles():

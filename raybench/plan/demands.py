@@ -67,6 +67,41 @@ def num_cpu_slots(wanted: Sequence[Demand]) -> int:
 
 def assign(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[Slot, ...]:
     """One slot for every actor to make. Raises ClusterError with a table of what is missing."""
+    slots, missing = _match(wanted, machines)
+    if missing:
+        raise ClusterError(_message(missing, machines))
+    for demand in wanted:
+        if not demand.gpus_per_node:
+            cpus = 0.0 if demand.simulated else 1.0
+            slots.extend([Slot(None, demand.accelerator, 0, cpus, (demand.target,))] * demand.nodes)
+    return tuple(slots)
+
+
+def shortage(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[str, ...]:
+    """What these machines lack, a line each; empty when `assign` would do."""
+    return tuple(line.strip() for line in _match(wanted, machines)[1])
+
+
+def bundles(wanted: Sequence[Demand]) -> list[dict[str, float]]:
+    """What an autoscaler must bring so that the run can start, a bundle of resources for each machine.
+
+    Targets that want the same kind of machine can take turns on it, so that only the most of them count.
+    """
+    most: dict[tuple[str, int], int] = {}
+    for demand in wanted:
+        if demand.gpus_per_node:
+            kind = (demand.accelerator, demand.gpus_per_node)
+            most[kind] = max(most.get(kind, 0), demand.nodes)
+    return [
+        # A thousandth is what Ray itself takes for `accelerator_type=...`.
+        {"GPU": float(gpus), "CPU": 1.0, f"accelerator_type:{accelerator}": 0.001}
+        for (accelerator, gpus), nodes in most.items()
+        for _ in range(nodes)
+    ] + [{"CPU": 1.0} for _ in range(num_cpu_slots(wanted))]
+
+
+def _match(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[list[Slot], list[str]]:
+    """Slots on machines with GPUs, and a line for everything that is missing."""
     slots: list[Slot] = []
     missing: list[str] = []
     groups: dict[tuple[str, int], list[Demand]] = {}
@@ -84,13 +119,7 @@ def assign(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[Slot,
     free_cpus = sum(m.num_cpus for m in machines)
     if num_cpu_slots(wanted) > free_cpus:
         missing.append(f"  CPU slots: {num_cpu_slots(wanted)} asked, {free_cpus:.0f} CPUs in the cluster")
-    if missing:
-        raise ClusterError(_message(missing, machines))
-    for demand in wanted:
-        if not demand.gpus_per_node:
-            cpus = 0.0 if demand.simulated else 1.0
-            slots.extend([Slot(None, demand.accelerator, 0, cpus, (demand.target,))] * demand.nodes)
-    return tuple(slots)
+    return slots, missing
 
 
 def _share(group: Sequence[Demand], fitting: Sequence[Machine]) -> list[Slot]:
@@ -125,5 +154,6 @@ def _message(missing: Sequence[str], machines: Sequence[Machine]) -> str:
     ]
     return "\n".join(
         ["the cluster cannot meet the demands of the configuration:", *missing, "machines that are there:", *rows,
-         "Add machines (ray up), or lower `nodes` and `gpus_per_node`, or run one target with --target NAME."]
+         "Add machines (ray up), or wait for them (--wait-for-nodes-s 1800), or lower `nodes` and `gpus_per_node`, or "
+            "run one target with --target NAME."]
     )  # fmt: skip

@@ -6,7 +6,7 @@ Invariant: a record says what was observed and nothing that could be derived lat
 """
 
 from raybench.records.base import Record, content_hash
-from raybench.records.facts import EngineFacts, GpuFacts, MemoryUsage, NodeFacts, StartUpPhase
+from raybench.records.facts import EngineFacts, GpuFacts, MemoryUsage, NodeFacts, StartUpPhase, Stranger
 from raybench.records.findings import Finding, Severity
 from raybench.records.lines import LEDGER_VERSION, Kind, LedgerRecord
 from raybench.records.measurements import (
@@ -92,6 +92,7 @@ __all__ = [
     "Severity",
     "Sign",
     "StartUpPhase",
+    "Stranger",
     "TeacherForced",
     "Timed",
     "Unit",

@@ -22,6 +22,29 @@ class GpuFacts(Record):
     """Enforced power limit in watts; None where NVML does not say."""
 
 
+class Stranger(Record):
+    """A process on a node that may disturb what is measured there."""
+
+    pid: int
+    """Process id, as the node (or its GPU's driver) sees it."""
+    name: str
+    """Command name by the kernel; empty where it cannot be seen."""
+    run: str | None = None
+    """Run of raybench that started it as an engine; None = not ours."""
+    gpus: tuple[int, ...] = ()
+    """GPUs that it holds memory of."""
+    gpu_memory_mib: float | None = None
+    """Memory that it holds on them; None without any, or where NVML does not say."""
+
+    @property
+    def words(self) -> str:
+        """For messages."""
+        name = f"{self.name or 'process'} (pid {self.pid})"
+        origin = f" of run {self.run}" if self.run is not None else ""
+        held = "" if self.gpu_memory_mib is None else f" with {self.gpu_memory_mib:,.0f} MiB"
+        return f"{name}{origin}" + (f" on GPU {', '.join(map(str, self.gpus))}{held}" if self.gpus else "")
+
+
 class NodeFacts(Record):
     """What a node is. Written once when it joins."""
 
@@ -55,6 +78,8 @@ class NodeFacts(Record):
     """Wall clock when the facts were taken: anchor of the node's durations, never subtracted from another's."""
     load_average_1m: float | None = None
     """Load average of the machine over one minute when the node joined."""
+    strangers: tuple[Stranger, ...] = ()
+    """Engines of other runs and foreign users of the GPUs that were there when the node joined."""
 
 
 class StartUpPhase(Record):

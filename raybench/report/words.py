@@ -34,6 +34,7 @@ TITLES = {
     "counts_differ": "Client and server count different tokens",
     "untuned_kernels": "Kernels run without a tuned configuration",
     "shared_host": "Another engine was up on the same machine",
+    "foreign_processes": "Other engines or GPU users were on a machine",
     "throttled": "GPUs lowered their clocks",
     "outlier_repeat": "One repeat is far from the others",
     "noisy": "Repeats differ widely",

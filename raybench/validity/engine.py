@@ -37,7 +37,7 @@ class ArgDifference:
 
 def engine_findings(view: RunView) -> list[Finding]:
     """All findings about engines: deaths, versions, simulation, settings."""
-    return [*_deaths(view), *_versions(view), *_simulated(view), *_arguments(view)]
+    return [*_deaths(view), *_versions(view), *_simulated(view), *_arguments(view), *_strangers(view)]
 
 
 def used_engines(view: RunView, target: str) -> list[EngineFacts]:
@@ -183,6 +183,30 @@ def _arguments(view: RunView) -> list[Finding]:
             ),
         )
     ]  # fmt: skip
+
+
+def _strangers(view: RunView) -> list[Finding]:
+    """Nodes that others used, where results came from them."""
+    used = {done.node for done in view.done.values()} | set(view.sample_nodes.values())
+    found: list[Finding] = []
+    for name, facts in view.nodes.items():
+        if facts.strangers and name in used:
+            named = "; ".join(stranger.words for stranger in facts.strangers)
+            found.append(
+                Finding(
+                    code="foreign_processes", severity="warn", scope="run",
+                    rule=f"a node should have its machine for itself; on {name} were when it joined: {named}",
+                    evidence={
+                        "num_processes": float(len(facts.strangers)),
+                        "num_of_other_runs": float(sum(s.run is not None for s in facts.strangers)),
+                    },
+                    advice=(
+                        "They take time and memory of what was measured there. If they are left over from a run that "
+                        "was killed, end them (kill -9), else wait for them, and measure again."
+                    ),
+                )
+            )  # fmt: skip
+    return found
 
 
 def _word(value: JsonValue) -> str:

@@ -49,7 +49,7 @@ def config(tmp_path: Path) -> Path:
 def test_help_names_every_command() -> None:
     done = command("--help")
     assert done.returncode == 0
-    for name in ("run", "plan", "report", "schema", "models", "calibrate"):
+    for name in ("run", "submit", "status", "doctor", "plan", "report", "schema", "models", "calibrate"):
         assert name in done.stdout
 
 

@@ -2,6 +2,7 @@
 
 import io
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,12 @@ from raybench.driver.folder import JOB_VARIABLE, check_resumable, check_writable
 from raybench.driver.screen import Screen
 from raybench.errors import ClusterError, ConfigError, LedgerError, StorageError
 from raybench.records import EvalUnit, Failure, PerfUnit, Plan
+from raybench.report.progress import Progress, RunStatus
 
 
 def test_the_run_folder_is_out_itself_or_named_after_the_run() -> None:
-    assert choose("some/where", "name", "STAMP", "cmd") == Path("some/where")
-    assert choose(None, "name", "STAMP", "cmd") == Path("runs/name-STAMP")
+    assert choose("some/where", "name", "STAMP", "cmd") == "some/where"
+    assert choose(None, "name", "STAMP", "cmd") == "runs/name-STAMP"
 
 
 @pytest.mark.parametrize(("out", "words"), [(None, "no --out was given"), ("rel/out", "--out rel/out is relative")])
@@ -31,7 +33,8 @@ def test_a_job_must_write_where_it_outlives_the_job(
     with pytest.raises(ConfigError, match=words) as error:
         choose(out, "name", "STAMP", "python -m raybench run c.yaml")
     assert error.value.message.endswith("python -m raybench run c.yaml --out /absolute/folder/name")
-    assert choose("/abs", "name", "STAMP", "cmd") == Path("/abs")
+    assert choose("/abs", "name", "STAMP", "cmd") == "/abs"
+    assert choose("s3://bucket/run", "name", "STAMP", "cmd") == "s3://bucket/run"
     with pytest.raises(ConfigError, match="--resume rel is relative"):
         check_resumable(Path("rel"), "cmd")
     check_resumable(Path("/abs"), "cmd")
@@ -127,9 +130,38 @@ def test_every_cause_has_its_exit_code() -> None:
     }  # fmt: skip
 
 
-def screen(**options: object) -> tuple[Screen, io.StringIO]:
+def screen(now_s: Callable[[], float] = lambda: 0.0, **options: object) -> tuple[Screen, io.StringIO]:
     text = io.StringIO()
-    return Screen(Console(file=text, width=40, **options), 3, 1), text  # type: ignore[arg-type]
+    return Screen(Console(file=text, width=40, **options), 3, 1, now_s), text  # type: ignore[arg-type]
+
+
+def running() -> RunStatus:
+    builder = LedgerBuilder(ledger_config())
+    builder.session()
+    builder.planned()
+    builder.node("alpha", 0)
+    return Progress(builder.records).status()
+
+
+def test_a_job_log_gets_a_line_about_the_whole_run_once_a_minute() -> None:
+    clock = [0.0]
+    shown, text = screen(lambda: clock[-1])
+    for t in (1.0, 59.0, 60.0, 61.0, 119.0, 121.0):
+        clock.append(t)
+        shown.show(running())
+    assert text.getvalue().splitlines() == [
+        "01:00 status: 0/16 units, 0/80 samples; n0 idle 0 s",
+        "02:01 status: 0/16 units, 0/80 samples; n0 idle 0 s",
+    ]
+
+
+def test_a_terminal_gets_a_live_view_of_the_nodes_above_the_bar() -> None:
+    shown, text = screen(force_terminal=True)
+    with shown:
+        shown.show(running())
+        shown.line("something happened")
+    assert "0/16 units, 0/80 samples" in text.getvalue() and "n0" in text.getvalue()
+    assert "something happened" in text.getvalue() and "status:" not in text.getvalue()
 
 
 def test_a_job_log_gets_plain_timed_lines_and_one_line_a_unit() -> None:

@@ -3,7 +3,7 @@
 import pytest
 from ledger_builder import LedgerBuilder, config, simulated_targets, whole_ledger
 
-from raybench.records import EngineFacts, Failure, PerfUnit
+from raybench.records import EngineFacts, Failure, PerfUnit, Stranger
 from raybench.validity.engine import argument_differences, engine_findings
 from raybench.validity.engine import simulated_targets as simulated_names
 
@@ -17,6 +17,35 @@ def _codes(builder: LedgerBuilder) -> list[tuple[str, str]]:
 
 def test_sound_run_has_no_finding() -> None:
     assert _codes(whole_ledger()) == []
+
+
+def _with_strangers(*strangers: Stranger, node: str = "n0") -> LedgerBuilder:
+    builder = whole_ledger()
+    for number, record in enumerate(builder.records):
+        if record.kind == "node" and record.node == node:
+            body = record.body | {"strangers": [stranger.model_dump(mode="json") for stranger in strangers]}
+            builder.records[number] = record.model_copy(update={"body": body})
+    return builder
+
+
+def test_what_else_was_on_a_machine_is_named() -> None:
+    old = Stranger(pid=7, name="sglang::schedul", run="study-0ld", gpus=(0, 1), gpu_memory_mib=131072)
+    other = Stranger(pid=8, name="python")
+    builder = _with_strangers(old, other)
+    assert _codes(builder) == [("foreign_processes", "warn")]
+    finding = engine_findings(builder.view())[0]
+    assert finding.rule.endswith(
+        "on n0 were when it joined: sglang::schedul (pid 7) of run study-0ld on GPU 0, 1 with 131,072 MiB; "
+        "python (pid 8)"
+    )
+    assert finding.evidence == {"num_processes": 2, "num_of_other_runs": 1}
+
+
+def test_a_machine_that_gave_no_result_may_hold_whoever_it_likes() -> None:
+    builder = _with_strangers(Stranger(pid=8, name="python"))
+    kept = [r for r in builder.records if r.node != "n0" or r.kind == "node"]
+    builder.records[:] = [record.model_copy(update={"seq": seq}) for seq, record in enumerate(kept)]
+    assert _codes(builder) == []
 
 
 def test_engine_death_is_red_until_the_unit_is_redone() -> None:

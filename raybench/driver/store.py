@@ -1,0 +1,251 @@
+"""A run folder on object storage: the ledger in parts, what it names before it, one writer.
+
+The driver writes its run folder on a local disk as always (the spool); a `Mirror` copies it to the store while it
+grows. Objects cannot be appended to, so the ledger goes up in parts, each named after the first record in it; rows of a
+unit go up before the part that names them. A part is whole or not there, so that what lies in the store is a ledger
+without a torn tail at any time. What the store lacks when a driver dies is what was written in the last seconds, and
+where the machine lives on, its spool holds that too.
+"""
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from raybench.errors import LedgerError, StorageError
+from raybench.ledger.journal import LEDGER, REQUESTS, parse
+
+PARTS = "ledger"
+WRITER = "writer.json"
+LEASE_S = 30.0
+"""A writer that has not renewed its mark for that long is gone. Watched on one clock: those of two machines differ."""
+FLUSH_S = 5.0
+CLOSE_TRIES = 3
+BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
+"""Kinds of stores without folders: making one there makes a bucket of whatever name was mistyped."""
+_TRANSIENT = (OSError, RuntimeError, ValueError, TimeoutError)
+"""What stores raise: botocore's and aiohttp's errors come through fsspec as these, and as their own kinds of them."""
+
+
+def is_url(folder: str) -> bool:
+    """True for a folder on object storage."""
+    return "://" in folder
+
+
+class Store:
+    """A folder that fsspec reaches."""
+
+    def __init__(self, url: str) -> None:
+        """Raises StorageError for a kind of URL that this environment cannot open."""
+        self._has_folders = url.partition("://")[0] not in BUCKETS
+        self.url = url.rstrip("/")
+        try:
+            self._files, self._root = fsspec.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise StorageError(
+                f"{url} cannot be opened: {error}. Install what fsspec needs for it (s3fs for s3://, gcsfs for gs://)."
+            ) from error
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object whole."""
+        path = self._path(name)
+        if self._has_folders:
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        self._files.pipe_file(path, data)
+
+    def get(self, name: str) -> bytes | None:
+        """The object; None where there is none."""
+        self._files.invalidate_cache()
+        try:
+            return bytes(self._files.cat_file(self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the objects in a folder of it, sorted."""
+        self._files.invalidate_cache()
+        try:
+            found: list[Any] = self._files.ls(self._path(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
+
+    def remove(self, name: str) -> None:
+        """Remove an object, if it is there."""
+        with suppress(FileNotFoundError):
+            self._files.rm_file(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    # ----------------------------------------------------------------------------------------------------- run folders
+
+    def check_new(self) -> None:
+        """Try to write, before anything is started. Raises StorageError, LedgerError where a run lies there already."""
+        try:
+            if self.names(PARTS):
+                raise LedgerError(
+                    f"{self.url} already holds a ledger. Finish it with --resume {self.url}, or give another --out."
+                )
+            self.put(".raybench-probe", b"x")
+            self.remove(".raybench-probe")
+        except _TRANSIENT as error:
+            raise StorageError(f"cannot write to {self.url}: {error}. Give another --out.") from error
+
+    def ledger(self) -> bytes:
+        """All parts, joined. Raises LedgerError where there are none or they do not join."""
+        parts = self.names(PARTS)
+        if not parts:
+            raise LedgerError(f"{self.url} holds no ledger: it is no run folder of raybench.")
+        joined = b"".join(self.get(f"{PARTS}/{name}") or b"" for name in parts)
+        records, _ = parse(joined, Path(self.url))
+        starts = [int(name.partition(".")[0]) for name in parts]
+        if starts[0] != 0 or starts[-1] >= len(records):
+            raise LedgerError(f"{self.url}: a part of the ledger is missing.")
+        return joined
+
+    def fetch(self, spool: Path, files: tuple[str, ...] = ()) -> None:
+        """Make `spool` the run folder as the store has it, `files` included where there are any.
+
+        Raises LedgerError, StorageError.
+        A spool that goes on where the store ends (its driver was killed before the last part went up) is kept.
+        """
+        try:
+            ledger = self.ledger()
+            spool.mkdir(parents=True, exist_ok=True)
+            local = spool / LEDGER
+            if not (local.is_file() and local.read_bytes().startswith(ledger)):
+                local.write_bytes(ledger)
+            (spool / REQUESTS).mkdir(exist_ok=True)
+            for name in self.names(REQUESTS):
+                if not (spool / REQUESTS / name).is_file() and (rows := self.get(f"{REQUESTS}/{name}")) is not None:
+                    (spool / REQUESTS / name).write_bytes(rows)
+            for name in files:
+                if (content := self.get(name)) is not None:
+                    (spool / name).write_bytes(content)
+        except _TRANSIENT as error:
+            raise StorageError(f"cannot read {self.url}: {error}") from error
+
+
+class Mirror:
+    """Copies a spool to its store, in a thread, until `close`. The only writer of the store, as long as it lives."""
+
+    def __init__(self, store: Store, spool: Path, say: Callable[[str], None], flush_s: float = FLUSH_S) -> None:
+        """Takes the store; waits for `LEASE_S` where another writer has left its mark.
+
+        Raises LedgerError where that one still writes.
+        """
+        self._store = store
+        self._spool = spool
+        self._say = say
+        self._flush_s = flush_s
+        self._token = secrets.token_hex(8)
+        self._num_beats = 0
+        self._position = 0
+        self._num_records = 0
+        self._rows: set[str] = set()
+        self._wake = threading.Event()
+        self._ended = False
+        self._told = False
+        self._take()
+        if store.names(PARTS):
+            # After the mark: nobody else adds to it from now on.
+            store.fetch(spool)
+        held = b"".join(store.get(f"{PARTS}/{name}") or b"" for name in store.names(PARTS))
+        self._position, self._num_records = len(held), held.count(b"\n")
+        self._rows.update(store.names(REQUESTS))
+        self._thread = threading.Thread(target=self._run, name="raybench-mirror", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something was written that should go up now."""
+        self._wake.set()
+
+    def close(self, files: tuple[str, ...] = ()) -> None:
+        """Bring everything up, `files` of the spool last, and let the store go. Raises StorageError."""
+        self._ended = True
+        self._wake.set()
+        self._thread.join()
+        for left in reversed(range(CLOSE_TRIES)):
+            try:
+                self.flush()
+                for name in files:
+                    if (self._spool / name).is_file():
+                        self._store.put(name, (self._spool / name).read_bytes())
+                self._store.remove(WRITER)
+                return
+            except _TRANSIENT as error:
+                if not left:
+                    raise StorageError(
+                        f"{self._store.url} could not be brought up to date: {error}. Everything lies in {self._spool} "
+                        f"on this machine; finish with --resume {self._store.url} from here."
+                    ) from error
+                time.sleep(self._flush_s)
+
+    def flush(self) -> None:
+        """Bring up what is new. Raises what the store raises; LedgerError when another writer has taken it over."""
+        self._beat()
+        for path in sorted((self._spool / REQUESTS).glob("*.parquet")):
+            if path.name not in self._rows:
+                self._store.put(f"{REQUESTS}/{path.name}", path.read_bytes())
+                self._rows.add(path.name)
+        try:
+            with (self._spool / LEDGER).open("rb") as file:
+                file.seek(self._position)
+                fresh = file.read()
+        except FileNotFoundError:
+            return  # the run has not begun
+        # The last line may be half written.
+        part = fresh[: fresh.rfind(b"\n") + 1]
+        if part:
+            self._store.put(f"{PARTS}/{self._num_records:010d}.jsonl", part)
+            self._position += len(part)
+            self._num_records += part.count(b"\n")
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._wake.wait(self._flush_s)
+            self._wake.clear()
+            try:
+                self.flush()
+                self._told = False
+            except LedgerError as error:
+                self._say(f"storage: {error.message}")
+                return
+            except _TRANSIENT as error:
+                if not self._told:
+                    self._say(f"storage: {self._store.url} does not take anything ({error}); kept in {self._spool}")
+                    self._told = True
+
+    # -------------------------------------------------------------------------------------------------- the one writer
+
+    def _take(self) -> None:
+        try:
+            before = self._store.get(WRITER)
+            if before is not None:
+                self._say(f"another raybench has left its mark in {self._store.url}; looking for {LEASE_S:.0f} s")
+                time.sleep(LEASE_S)
+                if self._store.get(WRITER) not in (before, None):
+                    raise LedgerError(
+                        f"{self._store.url} is being written by another raybench. Wait for it, or end it."
+                    )
+            self._beat(first=True)
+        except _TRANSIENT as error:
+            raise StorageError(f"cannot write to {self._store.url}: {error}") from error
+
+    def _beat(self, *, first: bool = False) -> None:
+        """Renew our mark, and look whether it is still ours."""
+        if not first:
+            mark = self._store.get(WRITER)
+            if mark is None or json.loads(mark).get("token") != self._token:
+                raise LedgerError(
+                    f"another raybench has taken {self._store.url} over; what this one writes stays in {self._spool}"
+                )
+        self._num_beats += 1
+        self._store.put(WRITER, json.dumps({"token": self._token, "beat": self._num_beats}).encode())

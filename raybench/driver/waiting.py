@@ -1,0 +1,73 @@
+"""Waiting for machines that an autoscaler brings or a person is about to start: with a limit and with progress."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ray.autoscaler.sdk import request_resources
+
+from raybench.driver.cluster import machines
+from raybench.errors import ClusterError
+from raybench.plan.demands import Demand, Machine, Slot, assign, bundles, shortage
+
+LOOK_S = 5.0
+REPORT_EVERY_S = 60.0
+
+
+def _request(wanted: list[dict[str, float]]) -> None:
+    # Without an autoscaler nobody reads it.
+    request_resources(bundles=wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What waiting asks of the world."""
+
+    machines: Callable[[], tuple[Machine, ...]] = machines
+    """Machines that are alive."""
+    request: Callable[[list[dict[str, float]]], None] = _request
+    """Tells the autoscaler what to bring; an empty list takes the wish back."""
+    now_s: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+def await_slots(
+    wanted: Sequence[Demand], limit_s: float, say: Callable[[str], None], around: Surroundings | None = None
+) -> tuple[Slot, ...]:
+    """Slots for all demands, as soon as the cluster can hold them. Raises ClusterError after `limit_s`.
+
+    A line is said whenever something else is missing, and once a minute.
+    """
+    world = around or Surroundings()
+    began_s = world.now_s()
+    there = world.machines()
+    told: tuple[str, ...] = ()
+    told_s = began_s
+    asked = False
+    try:
+        while missing := shortage(wanted, there):
+            waited_s = world.now_s() - began_s
+            if waited_s >= limit_s:
+                break
+            if not asked:
+                world.request(bundles(wanted))
+                asked = True
+            if missing != told or world.now_s() - told_s >= REPORT_EVERY_S:
+                say(f"waiting for machines ({waited_s:.0f} of {limit_s:.0f} s): {'; '.join(missing)}")
+                told, told_s = missing, world.now_s()
+            world.sleep(min(LOOK_S, limit_s - waited_s))
+            there = world.machines()
+        return _assigned(wanted, there, limit_s)
+    finally:
+        if asked:
+            # What was brought stays: it is busy from now on, or idle and the autoscaler's to take down.
+            world.request([])
+
+
+def _assigned(wanted: Sequence[Demand], there: Sequence[Machine], limit_s: float) -> tuple[Slot, ...]:
+    try:
+        return assign(wanted, there)
+    except ClusterError as error:
+        if not limit_s:
+            raise
+        raise ClusterError(f"after {limit_s:.0f} s of waiting {error.message}") from None

@@ -1,0 +1,168 @@
+"""A job is submitted with what it needs, followed through lost connections, and ended with the driver's exit code."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raybench.driver import job
+from raybench.driver.job import STOP_GRACE_S, JobOrder, client_at, end_of, follow, provenance, submit
+from raybench.errors import ClusterError
+
+
+@dataclass
+class Details:
+    """The part of Ray's JobDetails that counts."""
+
+    status: str
+    driver_exit_code: int | None = None
+    message: str | None = None
+
+
+@dataclass
+class Server:
+    """A job server whose log streams break where they are told to."""
+
+    log: str = ""
+    breaks: list[int] = field(default_factory=list)
+    """Characters after which successive streams break; later ones reach the end."""
+    refusals: list[str] = field(default_factory=list)
+    """Reasons for which successive submissions are refused."""
+    silent: bool = False
+    submitted: dict[str, Any] = field(default_factory=dict)
+    end: Details = field(default_factory=lambda: Details("SUCCEEDED", 0))
+
+    def submit_job(
+        self, *, entrypoint: str, submission_id: str, runtime_env: dict[str, Any], metadata: dict[str, str]
+    ) -> str:
+        if self.refusals:
+            raise RuntimeError(self.refusals.pop(0))
+        self.submitted = {"entrypoint": entrypoint, "id": submission_id, "env": runtime_env, "metadata": metadata}
+        return submission_id
+
+    def get_job_info(self, job_id: str) -> Details:
+        if self.silent:
+            raise ConnectionError("Failed to connect")
+        return self.end
+
+    async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        if self.silent:
+            raise RuntimeError("WebSocket connection closed unexpectedly")
+        stop = self.breaks.pop(0) if self.breaks else None
+        for start in range(0, len(self.log if stop is None else self.log[:stop]), 7):
+            yield self.log[start : start + 7 if stop is None else min(start + 7, stop)]
+        if stop is not None:
+            raise RuntimeError("WebSocket connection closed unexpectedly")
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "POLL_S", 0.0)
+
+
+def order(tmp_path: Path, entrypoint: Sequence[str] = ("python", "-m", "raybench", "run", "a b.yaml")) -> JobOrder:
+    return JobOrder("id-1", tuple(entrypoint), tmp_path, {"HF_TOKEN": "x"}, {"git_sha": "abc"}, STOP_GRACE_S)
+
+
+def test_a_job_carries_its_grace_its_variables_and_where_it_comes_from(tmp_path: Path) -> None:
+    server = Server()
+    submit(server, order(tmp_path), pytest.fail)
+    assert server.submitted == {
+        "entrypoint": "python -m raybench run 'a b.yaml'",
+        "id": "id-1",
+        "env": {
+            "working_dir": str(tmp_path),
+            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "120", "HF_TOKEN": "x"},
+        },
+        "metadata": {"git_sha": "abc"},
+    }
+
+
+def test_the_grace_covers_the_drain_the_close_and_the_report() -> None:
+    from raybench.driver.fleet import CLOSE_TIMEOUT_S
+    from raybench.driver.run import DRAIN_LIMIT_S
+
+    assert STOP_GRACE_S > DRAIN_LIMIT_S + CLOSE_TIMEOUT_S
+
+
+def test_a_head_without_an_agent_yet_is_asked_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    server = Server(refusals=["Request failed: No available agent to submit job"] * 3)
+    submit(server, order(tmp_path), said.append)
+    assert server.submitted["id"] == "id-1"
+    assert said == ["waiting for the head's job agent"]
+
+
+def test_a_job_that_is_refused_is_a_cluster_error(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="not accepted: Job with submission_id id-1 already exists"):
+        submit(Server(refusals=["Traceback\nJob with submission_id id-1 already exists"]), order(tmp_path), pytest.fail)
+
+
+@pytest.mark.parametrize("breaks", [[], [0], [20], [20, 13, 41], [41, 41]])
+def test_every_character_of_the_log_is_written_once_whatever_breaks(breaks: list[int]) -> None:
+    log = "".join(f"line {number}\n" for number in range(6))
+    written: list[str] = []
+    details = asyncio.run(follow(Server(log=log, breaks=list(breaks)), "id-1", written.append))
+    assert "".join(written) == log
+    assert details.status == "SUCCEEDED"
+
+
+def test_a_server_that_falls_silent_is_given_up_with_what_to_do() -> None:
+    with pytest.raises(ClusterError, match="raybench status id-1") as error:
+        asyncio.run(follow(Server(silent=True), "id-1", pytest.fail, patience_s=0.05))
+    assert error.value.exit_code == 20
+
+
+@pytest.mark.parametrize(
+    ("details", "code", "words"),
+    [
+        (Details("SUCCEEDED", 0), 0, "the job has ended"),
+        (Details("FAILED", 31), 31, "the driver has ended with 31"),
+        (Details("FAILED", 1), 1, "the driver has ended with 1"),
+        (Details("FAILED", -9), 137, "the driver was ended by signal 9; what it had measured is kept"),
+        (Details("FAILED", 137), 137, "the driver was ended by signal 9; what it had measured is kept"),
+        (Details("STOPPED"), 143, "the job was stopped"),
+        (
+            Details("FAILED", None, "Failed to set up the runtime environment\nmore"), 20,
+            "the job has failed without a word of its driver: Failed to set up the runtime environment",
+        ),
+        (Details("FAILED"), 20, "the job has failed without a word of its driver: Ray does not say why"),
+    ],
+)  # fmt: skip
+def test_a_job_ends_with_the_drivers_exit_code(details: Details, code: int, words: str) -> None:
+    end = end_of(details)
+    assert (end.exit_code, end.words) == (code, words)
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "127.0.0.1:8265", "auto"])
+def test_only_a_job_servers_address_is_taken(address: str) -> None:
+    with pytest.raises(ClusterError, match=r"is no address of a job server. Give --address http://HOST:8265"):
+        client_at(address, {})
+
+
+def test_a_variable_that_ray_would_put_above_the_address_is_named() -> None:
+    with pytest.raises(ClusterError, match=r"RAY_ADDRESS is set to 10\.0\.0\.1:6379, which Ray would use in place of"):
+        client_at("http://127.0.0.1:8265", {"RAY_ADDRESS": "10.0.0.1:6379"})
+
+
+def test_nobody_at_the_address_is_one_message() -> None:
+    with pytest.raises(ClusterError, match=r"no job server answers at http://127\.0\.0\.1:1: "):
+        client_at("http://127.0.0.1:1", {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:1/"})
+
+
+def test_the_commit_of_the_configuration_goes_along(tmp_path: Path) -> None:
+    from raybench import process
+
+    assert provenance(tmp_path) == {}
+    (tmp_path / "file").write_text("1")
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for words in (["init", "-q"], ["add", "file"], [*identity, "commit", "-qm", "m"]):
+        code, said = process.run(["git", "-C", str(tmp_path), *words], env=process.child_environment({}), timeout_s=60)
+        assert code == 0, said
+    clean = provenance(tmp_path)
+    assert len(clean["git_sha"]) == 40 and clean["git_changed"] == "false"
+    (tmp_path / "file").write_text("2")
+    assert provenance(tmp_path) == clean | {"git_changed": "true"}

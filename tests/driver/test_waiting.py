@@ -1,0 +1,77 @@
+"""Machines that are missing are waited for: with a limit, with progress, and with a word to the autoscaler."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from raybench.driver.waiting import Surroundings, await_slots
+from raybench.errors import ClusterError
+from raybench.plan.demands import Demand, Machine
+
+WANTED = [Demand("h", "H200", 2, 8, False), Demand("h4", "H200", 1, 8, False), Demand("b", "B200", 1, 8, False)]
+HEAD = Machine("head", "10.0.0.1", 16, 0, ())
+
+
+def machine(name: str, accelerator: str) -> Machine:
+    return Machine(name, f"10.0.0.{name}", 192, 8, (accelerator,))
+
+
+@dataclass
+class Cluster:
+    """Machines that come at their seconds, on a clock that only sleeping moves."""
+
+    arrivals: dict[float, Machine]
+    t: float = 0.0
+    requests: list[list[dict[str, float]]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def around(self) -> Surroundings:
+        return Surroundings(self.machines, self.requests.append, lambda: self.t, self.sleep)
+
+    def machines(self) -> tuple[Machine, ...]:
+        return (HEAD, *(m for s, m in sorted(self.arrivals.items(), key=lambda a: a[0]) if s <= self.t))
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.t += seconds
+
+
+def test_nothing_is_waited_for_or_asked_for_when_all_is_there() -> None:
+    cluster = Cluster({0: machine("2", "H200"), -1: machine("3", "H200"), -2: machine("4", "B200")})
+    assert len(await_slots(WANTED, 600, cluster.said.append, cluster.around())) == 3
+    assert (cluster.t, cluster.requests, cluster.said) == (0, [], [])
+
+
+def test_machines_that_come_are_used_as_soon_as_they_suffice() -> None:
+    cluster = Cluster({0: machine("2", "H200"), 42: machine("3", "H200"), 170: machine("4", "B200"), 999: HEAD})
+    slots = await_slots(WANTED, 600, cluster.said.append, cluster.around())
+    assert [(s.machine, s.targets) for s in slots] == [("2", ("h", "h4")), ("3", ("h",)), ("4", ("b",))]
+    assert 170 <= cluster.t < 180
+    h200 = {"GPU": 8.0, "CPU": 1.0, "accelerator_type:H200": 0.001}
+    b200 = {"GPU": 8.0, "CPU": 1.0, "accelerator_type:B200": 0.001}
+    # The wish is taken back in the end, or the autoscaler would keep idle machines for ever.
+    assert cluster.requests == [[h200, h200, b200], []]
+    first, second, *later = cluster.said
+    assert first == (
+        "waiting for machines (0 of 600 s): H200: 2 machine(s) with 8 GPU(s) asked (targets h, h4), 1 in the cluster; "
+        "B200: 1 machine(s) with 8 GPU(s) asked (targets b), 0 in the cluster"
+    )
+    assert second.startswith("waiting for machines (45 of 600 s): B200")
+    assert [line.split(" of")[0] for line in later] == ["waiting for machines (105", "waiting for machines (165"]
+
+
+def test_the_limit_ends_the_wait_with_the_table_and_takes_the_wish_back() -> None:
+    cluster = Cluster({0: machine("2", "H200"), 5: machine("3", "H200")})
+    with pytest.raises(ClusterError, match="after 12 s of waiting the cluster cannot meet the demands") as error:
+        await_slots(WANTED, 12, cluster.said.append, cluster.around())
+    assert "B200: 1 machine(s) with 8 GPU(s) asked (targets b), 0 in the cluster" in error.value.message
+    assert "10.0.0.3: 192 CPU, 8 GPU, H200" in error.value.message
+    assert cluster.t == 12
+    assert cluster.requests[-1] == []
+
+
+def test_without_a_limit_nobody_waits() -> None:
+    cluster = Cluster({})
+    with pytest.raises(ClusterError, match=r"^the cluster cannot meet"):
+        await_slots(WANTED, 0, cluster.said.append, cluster.around())
+    assert (cluster.t, cluster.requests, cluster.said) == (0, [], [])

@@ -1,0 +1,247 @@
+"""Models of a hub on loopback: one download per cache, the disk first, and no hub at all for what is whole."""
+
+import json
+import re
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from raybench.config.schema import ModelConfig
+from raybench.engine import hub
+from raybench.engine.hub import Surroundings, fetch
+from raybench.engine.interpreter import Interpreter
+from raybench.engine.models import resolve_model
+from raybench.errors import EngineRefused, EngineStartError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {"config.json": b'{"vocab_size": 7}', "model.safetensors": b"w" * 5000, "original/weights.pth": b"x" * 9000}
+AROUND = Surroundings(Path(sys.executable))
+NOWHERE = Surroundings(Path("/no/such/python"))
+"""Starting anything with it fails."""
+PINNED = ModelConfig(path="owner/name", revision=COMMIT)
+FLOATING = ModelConfig(path="owner/name")
+
+
+class Hub(ThreadingHTTPServer):
+    """Serves one model as the hub does, and counts who asks for what."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.asked: Counter[str] = Counter()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def num_downloads(self) -> dict[str, int]:
+        return {name: n for name, n in self.asked.items() if name.startswith("GET ")}
+
+
+class _Answers(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def _answer(self, *, body: bool) -> None:
+        path = self.path.partition("?")[0]
+        if re.fullmatch(r"/api/models/owner/name(/revision/(main|[0-9a-f]{40}))?", path):
+            siblings = [{"rfilename": name, "size": len(data), "blobId": name} for name, data in FILES.items()]
+            self.server.asked["look-up"] += 1
+            return self._send(json.dumps({"id": "owner/name", "sha": COMMIT, "siblings": siblings}).encode(), {}, body)
+        if path == f"/api/models/owner/name/tree/{COMMIT}":
+            tree = [{"type": "file", "path": name, "size": len(data), "oid": name} for name, data in FILES.items()]
+            return self._send(json.dumps(tree).encode(), {}, body)
+        for name, data in FILES.items():
+            if path == f"/owner/name/resolve/{COMMIT}/{name}":
+                self.server.asked[f"{self.command} {name}"] += 1
+                return self._send(data, {"ETag": f'"{name.replace("/", "-")}"', "X-Repo-Commit": COMMIT}, body)
+        error = {"X-Error-Code": "RepoNotFound"} if "/missing" in path else {}
+        return self._send(b"{}", error, body, 404)
+
+    def _send(self, data: bytes, headers: dict[str, str], body: bool, status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(data))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache, empty, and a cache of raybench."""
+    monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / "raybench"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with Hub() as served:
+        thread = threading.Thread(target=served.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setenv("HF_ENDPOINT", served.url)
+        try:
+            yield served
+        finally:
+            served.shutdown()
+            thread.join()
+
+
+def nothing(_: str) -> None:
+    """A progress that nobody reads."""
+
+
+def test_a_model_is_fetched_at_its_commit_with_progress_and_without_what_no_engine_reads(
+    server: Hub, cache: Path
+) -> None:
+    said: list[str] = []
+    folder, commit = fetch(FLOATING, AROUND, said.append)
+    assert (folder, commit) == (cache / "models--owner--name" / "snapshots" / COMMIT, COMMIT)
+    assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*")) == ["config.json", "model.safetensors"]
+    assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    assert said == ["fetching owner/name at commit 0123456789ab, 0 MiB in all"]
+
+
+def test_nodes_that_share_a_cache_fetch_once(server: Hub, cache: Path) -> None:
+    found: list[Path] = []
+    nodes = [threading.Thread(target=lambda: found.append(fetch(FLOATING, AROUND, nothing)[0])) for _ in range(4)]
+    for node in nodes:
+        node.start()
+    for node in nodes:
+        node.join()
+    assert len(found) == 4 and len(set(found)) == 1
+    assert server.num_downloads() == {"GET config.json": 1, "GET model.safetensors": 1}
+
+
+def test_a_pinned_revision_that_is_whole_asks_nobody(server: Hub, cache: Path) -> None:
+    folder, _ = fetch(PINNED, AROUND, nothing)
+    said: list[str] = []
+    before = server.asked.total()
+    assert fetch(PINNED, NOWHERE, said.append) == (folder, COMMIT)
+    assert server.asked.total() == before
+    assert said == ["owner/name lies in the cache at commit 0123456789ab"]
+
+
+def test_what_was_cut_since_is_fetched_or_refused_and_never_served(server: Hub, cache: Path) -> None:
+    folder, _ = fetch(PINNED, AROUND, nothing)
+    (folder / "config.json").unlink()
+    fetch(PINNED, AROUND, nothing)
+    assert (folder / "config.json").read_bytes() == FILES["config.json"]
+    # A blob of the wrong size is one that huggingface_hub takes for good.
+    (folder / "model.safetensors").resolve().write_bytes(b"cut")
+    with pytest.raises(EngineStartError, match=r"missing or cut in .*Delete .*models--owner--name"):
+        fetch(PINNED, AROUND, nothing)
+
+
+def test_a_hub_that_does_not_answer_is_no_matter_for_what_is_whole(
+    server: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = fetch(FLOATING, AROUND, nothing)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    (cache / "models--owner--name" / "refs").mkdir(exist_ok=True)
+    (cache / "models--owner--name" / "refs" / "main").write_text(COMMIT)
+    said: list[str] = []
+    assert fetch(FLOATING, AROUND, said.append) == (folder, COMMIT)
+    assert said[0] == "the hub does not answer; the cache holds owner/name at commit 0123456789ab"
+    (folder / "config.json").unlink()
+    with pytest.raises(EngineStartError, match="could not be fetched"):
+        fetch(FLOATING, AROUND, nothing)
+
+
+def test_the_disk_is_asked_before_the_hub_is_emptied_onto_it(server: Hub, cache: Path) -> None:
+    wanted = len(FILES["config.json"]) + len(FILES["model.safetensors"])
+    small = Surroundings(Path(sys.executable), free_bytes=lambda _: wanted + hub.SPARE_BYTES - 1)
+    with pytest.raises(EngineRefused, match=r"needs 0\.0 GB more in .*hub, whose disk has 1\.1 GB free\. Make room"):
+        fetch(FLOATING, small, nothing)
+    assert server.num_downloads() == {}
+    fetch(FLOATING, Surroundings(Path(sys.executable), free_bytes=lambda _: wanted + hub.SPARE_BYTES), nothing)
+
+
+def test_an_id_that_the_hub_does_not_know_is_refused(server: Hub) -> None:
+    with pytest.raises(EngineRefused, match="no such id"):
+        fetch(ModelConfig(path="owner/missing"), AROUND, nothing)
+
+
+def test_a_cache_that_may_only_be_read_is_used_as_it_is(
+    server: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = fetch(FLOATING, AROUND, nothing)
+    for path in (cache / hub.NOTES).iterdir():
+        path.unlink()
+    (cache / hub.NOTES).rmdir()
+    (cache / hub.NOTES).write_text("no folder can be made here, even by root")
+    assert fetch(FLOATING, AROUND, nothing) == (folder, COMMIT)
+
+
+def test_a_file_system_without_locks_is_told_and_used(
+    server: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("raybench.engine.cache.fcntl.flock", refuse)
+    said: list[str] = []
+    fetch(FLOATING, AROUND, said.append)
+    assert said[0].endswith("knows no locks: nodes may download side by side")
+
+
+def test_a_fetched_model_is_served_by_its_id_and_revised_by_its_commit(server: Hub) -> None:
+    model = resolve_model(
+        ModelConfig(path="owner/name", revision="main"), Interpreter(AROUND.python, "python"), nothing
+    )
+    assert (model.path.name, model.revision, model.served_name) == (COMMIT, COMMIT, "owner/name")
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "says"),
+    [
+        ("huggingface_hub.errors.GatedRepoError: 403 Client Error", EngineRefused, "gated"),
+        ("huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error", EngineRefused, "no such id"),
+        ("huggingface_hub.errors.RevisionNotFoundError: 404", EngineRefused, "no revision 'v1'"),
+        ("ConnectionError: no route, token hidden-token-1", EngineStartError, "could not be fetched"),
+    ],
+)
+def test_a_fetch_that_fails(
+    cache: Path, scripts: Path, monkeypatch: pytest.MonkeyPatch, words: str, kind: type, says: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hidden-token-1")
+    (scripts / "fetch_snapshot.py").write_text(f"raise SystemExit({words!r})")
+    with pytest.raises(EngineStartError) as raised:
+        fetch(ModelConfig(path="owner/name", revision="v1"), Surroundings(AROUND.python, scripts), nothing)
+    assert type(raised.value) is kind
+    assert says in raised.value.message
+    assert "hidden-token-1" not in raised.value.message
+
+
+def test_the_hub_token_reaches_the_download_only_by_name(
+    cache: Path, scripts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hidden-token-1")
+    monkeypatch.setenv("OTHER_TOKEN", "hidden-token-2")
+    (scripts / "fetch_snapshot.py").write_text("import os; raise SystemExit(repr(sorted(os.environ)))")
+    with pytest.raises(EngineStartError) as raised:
+        fetch(FLOATING, Surroundings(AROUND.python, scripts), nothing)
+    assert "'HF_TOKEN'" in raised.value.message
+    assert "OTHER_TOKEN" not in raised.value.message
