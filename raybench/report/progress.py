@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from raybench.ledger.bodies import Decision, PlanBody, RunBody
-from raybench.records import CheckUnit, EngineFacts, EvalUnit, LedgerRecord, NodeFacts, PerfUnit, SampleSpec
+from raybench.load.words import point_words
+from raybench.records import (
+    CheckUnit,
+    EngineFacts,
+    EvalUnit,
+    LedgerRecord,
+    LoadUnit,
+    NodeFacts,
+    PerfUnit,
+    SampleSpec,
+    Timed,
+)
 
 RATE_WINDOW_S = 300.0
 """Samples per second are those of this time; long replies make a shorter one jump."""
@@ -86,7 +97,7 @@ class _Node:
 
 @dataclass(slots=True)
 class _Work:
-    units: dict[str, PerfUnit | EvalUnit] = field(default_factory=dict[str, PerfUnit | EvalUnit])
+    units: dict[str, Timed | EvalUnit] = field(default_factory=dict[str, Timed | EvalUnit])
     samples: set[str] = field(default_factory=set[str])
     samples_done: set[str] = field(default_factory=set[str])
     done: set[str] = field(default_factory=set[str])
@@ -160,13 +171,16 @@ class Progress:
         for unit in body.plan.units:
             if isinstance(unit, CheckUnit):
                 self._checks[unit.key] = unit
-                continue
-            place = (unit.target, unit.sweep if isinstance(unit, PerfUnit) else unit.eval)
-            self._places[unit.key] = place
-            work = self._work.setdefault(place, _Work())
-            work.units[unit.key] = unit
-            if isinstance(unit, EvalUnit):
-                work.samples.update(sample.key for sample in unit.samples)
+            else:
+                self._plan_unit(unit)
+
+    def _plan_unit(self, unit: Timed | EvalUnit) -> None:
+        place = (unit.target, unit.eval if isinstance(unit, EvalUnit) else unit.sweep)
+        self._places[unit.key] = place
+        work = self._work.setdefault(place, _Work())
+        work.units[unit.key] = unit
+        if isinstance(unit, EvalUnit):
+            work.samples.update(sample.key for sample in unit.samples)
 
     def _doing(self, key: str) -> tuple[str, str]:
         """Phase and words of a node that runs the unit."""
@@ -174,13 +188,19 @@ class Progress:
             return "check", f"{check.target} {check.check}"
         place = self._places.get(key)
         unit = self._work[place].units[key] if place is not None else None
-        if isinstance(unit, PerfUnit):
-            return "perf", f"{unit.target} {unit.sweep} batch {unit.load.batch_size}, repeat {unit.repeat + 1}"
-        if isinstance(unit, EvalUnit):
-            return "eval", f"{unit.target} {unit.eval} block {unit.block + 1}"
-        return "perf", key
+        match unit:
+            case EvalUnit():
+                return "eval", f"{unit.target} {unit.eval} block {unit.block + 1}"
+            case PerfUnit():
+                return "perf", f"{unit.target} {unit.sweep} batch {unit.load.batch_size}, repeat {unit.repeat + 1}"
+            case LoadUnit():
+                return "perf", f"{unit.target} {unit.sweep} {point_words(unit.load)}, repeat {unit.repeat + 1}"
+            case None:
+                return "perf", key
 
     def _decide(self, body: Decision, node: _Node | None, t: float) -> None:
+        for unit in body.added:
+            self._plan_unit(unit)
         for key in body.dropped:
             if (place := self._places.get(key)) is not None:
                 self._work[place].dropped.add(key)
@@ -280,7 +300,7 @@ def _left_s(work: _Work) -> float | None:
     return work.busy_s / len(work.done) * len(missing)
 
 
-def _samples(unit: PerfUnit | EvalUnit) -> tuple[SampleSpec, ...]:
+def _samples(unit: Timed | EvalUnit) -> tuple[SampleSpec, ...]:
     return unit.samples if isinstance(unit, EvalUnit) else ()
 
 

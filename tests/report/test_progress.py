@@ -4,10 +4,11 @@ import io
 
 import pytest
 from ledger_builder import T0, LedgerBuilder, config, measurement, whole_ledger
+from load_ledgers import SEARCH, serving_config, serving_ledger
 from rich.console import Console
 
 from raybench.ledger.bodies import STOP_EVAL, Decision
-from raybench.records import EvalUnit, Failure, PerfMeasurement, PerfUnit
+from raybench.records import EvalUnit, Failure, LoadUnit, PerfMeasurement, PerfUnit
 from raybench.report.early import EarlyFindings
 from raybench.report.progress import Progress, RunStatus
 from raybench.report.progress_page import duration, live_view, progress_line, status_lines
@@ -207,3 +208,20 @@ def test_what_earlier_sessions_found_is_not_told_again(script: Script) -> None:
 def _one_token_short(unit: PerfUnit, result: PerfMeasurement) -> PerfMeasurement:
     short = result.measured.model_copy(update={"min_output_tokens": unit.load.output_tokens - 1})
     return result.model_copy(update={"measured": short})
+
+
+def test_probes_of_a_search_count_once_they_are_asked_and_say_their_rate() -> None:
+    builder = serving_ledger(serving_config(SEARCH))
+    first = next(unit for unit in builder.plan.units if isinstance(unit, LoadUnit))
+    status = Progress(builder.records).status()
+    searches = {(work.target, work.name): work for work in status.work}
+    added = sum(len(decision.added) for decision in builder.view().decisions if decision.target == "alpha")
+    assert added > 1
+    found = searches["alpha", "limit"]
+    assert (found.kind, found.num_units, found.num_units_done) == ("perf", 1 + added, 1 + added)
+    builder.add("unit_started", Failure(cause="bug", message=""), key=first.key, attempt=2, node="n0")
+    builder.records = [
+        record for record in builder.records if record.kind != "decision" or record.body["what"] != "end"
+    ]
+    node = Progress(builder.records).status().nodes[0]
+    assert (node.phase, node.about) == ("perf", "alpha limit 4 req/s, repeat 1")
