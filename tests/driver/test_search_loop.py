@@ -10,6 +10,7 @@ from load_ledgers import SEARCH, load_measurement, serving_config
 from rich.console import Console
 
 from raybench.config.schema import RunConfig
+from raybench.driver.chronicle import Chronicle
 from raybench.driver.fleet import Fleet, FleetOrder
 from raybench.driver.run import _Loop
 from raybench.driver.screen import Screen
@@ -62,7 +63,8 @@ def _session(config: RunConfig, folder: Path, view: RunView | None = None) -> tu
         fleet = Fleet(FleetOrder("r", config), machines, 0, cloud.cloud())
         with Screen(Console(file=out, force_terminal=False, width=200), len(plan.units), 0) as screen:
             rules = (Watch(config, plan, {}, view), Searches(plan, view))
-            await _Loop(dispatcher, rules, fleet, journal, screen).run(2, hold=False)
+            chronicle = Chronicle(journal, screen, tuple(read(folder)), None)
+            await _Loop(dispatcher, rules, fleet, chronicle).run(2, hold=False)
 
     try:
         asyncio.run(asyncio.wait_for(body_of(), 120))
