@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Literal, cast
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 import openai
@@ -94,47 +94,30 @@ async def _sample(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec, fi
 
 async def _send(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -> ChatCompletion | Completion:
     if job.route == "completions":
-        return await _send_text(client, job, spec)
-    sampling = job.sampling
+        return await client.completions.create(prompt=bare_text(spec.messages), stream=False, **_fields(job, spec))
     turns = [{"role": turn.role, "content": turn.content} for turn in spec.messages]
-    return await client.chat.completions.create(
-        model=job.model,
-        messages=cast(list[ChatCompletionMessageParam], turns),
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        max_tokens=sampling.max_tokens,
-        seed=spec.seed,
-        stream=False,
-        extra_headers={EVAL_HEADER: job.eval},
-        extra_body={
-            "top_k": sampling.top_k,
-            "min_p": sampling.min_p,
-            "repetition_penalty": sampling.repetition_penalty,
-        },
-    )
+    messages = cast(list[ChatCompletionMessageParam], turns)
+    return await client.chat.completions.create(messages=messages, stream=False, **_fields(job, spec))
 
 
-async def _send_text(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -> Completion:
+def _fields(job: ChatJob, spec: SampleSpec) -> dict[str, Any]:
+    """What both routes are sent beside the question: every sampling field, so that no server default can leak in."""
     sampling = job.sampling
-    return await client.completions.create(
-        model=job.model,
-        prompt=bare_text(spec.messages),
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        max_tokens=sampling.max_tokens,
-        seed=spec.seed,
-        stream=False,
-        extra_headers={EVAL_HEADER: job.eval},
-        extra_body={
+    return {
+        "model": job.model,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "max_tokens": sampling.max_tokens,
+        "seed": spec.seed,
+        "extra_headers": {EVAL_HEADER: job.eval},
+        "extra_body": {
             "top_k": sampling.top_k,
             "min_p": sampling.min_p,
             "repetition_penalty": sampling.repetition_penalty,
         },
-    )
+    }
 
 
 async def _attempt(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -> _Try:

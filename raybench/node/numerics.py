@@ -36,6 +36,11 @@ model on CPU, bfloat16, batches of 1 to 64: 0.0004 to 0.0008, no token flipped. 
 """
 DECODE_FLIPPED_FRACTION = 0.05
 """Share of greedy tokens that are not the most probable ones of the prefill: near ties flip."""
+_READING: dict[str, JsonValue] = {
+    "sampling_params": {"max_new_tokens": 1, "temperature": 0}, "return_logprob": True, "logprob_start_len": 0,
+    "top_logprobs_num": 1,
+}  # fmt: skip
+"""Makes the engine read a prompt from its start, past any cache, and say what it thinks of it."""
 _NONE_GIVEN = "the server gives no log-probabilities (/generate)"
 _SIMULATED = "a simulated engine has no log-probabilities"
 
@@ -47,7 +52,7 @@ def numerics(generate: Generate, simulated: bool) -> Seen:
     texts: list[TeacherForced] = []
     asked = fixed_texts()
     for text in asked:
-        found = _teacher_forced(generate({"text": text, **_reading(0)}))
+        found = _teacher_forced(generate({"text": text, **_READING}))
         if found is None:
             return Seen("ok", f"{_NONE_GIVEN}: numerics are not compared")
         texts.append(found)
@@ -126,17 +131,9 @@ def _spread(replies: Sequence[_Tokens | None]) -> list[_Tokens | None]:
     return [replies[i * len(replies) // number] for i in range(number)]
 
 
-def _reading(start: int) -> dict[str, JsonValue]:
-    """Fields that make the engine read a prompt from its start, past any cache, and say what it thinks of it."""
-    return {
-        "sampling_params": {"max_new_tokens": 1, "temperature": 0}, "return_logprob": True,
-        "logprob_start_len": start, "top_logprobs_num": 1,
-    }  # fmt: skip
-
-
 def _read_again(generate: Generate, reply: _Tokens) -> TeacherForced | None:
     ids: list[JsonValue] = [*reply.prompt_ids, *reply.ids]
-    found = _teacher_forced(generate({"input_ids": ids, **_reading(0)}))
+    found = _teacher_forced(generate({"input_ids": ids, **_READING}))
     return found if found is not None and len(found.logprobs) == len(ids) - 1 else None
 
 

@@ -6,7 +6,7 @@ has is then hypergeometric, question by question (Mantel and Haenszel).
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import sqrt
 from statistics import fmean
 
@@ -14,6 +14,7 @@ from pydantic import Field
 
 from raybench.records import Record
 from raybench.stats.distributions import normal_tail
+from raybench.stats.permutation import holm
 
 
 class GroupEffect(Record):
@@ -54,12 +55,13 @@ def group_effects(marks: Iterable[tuple[str, str, bool]]) -> tuple[GroupEffect, 
         for group, variance in spread.items()
         if variance > 0
     }
+    ordered = sorted(raw, key=lambda group: (raw[group], group))
     return tuple(
         GroupEffect(
             group=group, num=num[group], share=right_by[group] / num[group], expected=expected[group] / num[group],
             p_value=p_value,
         )
-        for group, p_value in _holm(raw).items()
+        for group, p_value in zip(ordered, holm([raw[group] for group in ordered]), strict=True)
     )  # fmt: skip
 
 
@@ -83,13 +85,3 @@ def trend_p(marks: Iterable[tuple[str, int, bool]]) -> tuple[float, float] | Non
     if variance == 0 or squares == 0:
         return None
     return product / squares, 2 * normal_tail(abs(product) / sqrt(variance))
-
-
-def _holm(raw: Mapping[str, float]) -> dict[str, float]:
-    """Corrected p-values, in ascending order."""
-    found: dict[str, float] = {}
-    highest = 0.0
-    for place, group in enumerate(sorted(raw, key=lambda name: (raw[name], name))):
-        highest = max(highest, min(1.0, raw[group] * (len(raw) - place)))
-        found[group] = highest
-    return found

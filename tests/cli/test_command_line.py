@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ledger_builder import whole_ledger
+from ledger_builder import check_units, whole_ledger
 
 import raybench
 import raybench.cli
@@ -193,7 +193,10 @@ def test_a_reader_that_goes_away_is_no_bug(config: Path) -> None:
 
 
 def test_a_reference_is_saved_from_a_run_and_read_into_a_configuration(tmp_path: Path, config: Path) -> None:
-    folder = whole_ledger().write(tmp_path / "run")
+    builder = whole_ledger()
+    for unit in check_units("beta"):
+        builder.checked(unit, "n1.0")
+    folder = builder.write(tmp_path / "run")
     path = tmp_path / "accepted.yaml"
     refused = command("report", str(folder), "--save-reference", str(path))
     assert refused.returncode == 10
@@ -201,8 +204,9 @@ def test_a_reference_is_saved_from_a_run_and_read_into_a_configuration(tmp_path:
     assert command("report", str(folder), "--target", "alpha").returncode == 2
     saved = command("report", str(folder), "--save-reference", str(path), "--target", "beta")
     assert saved.returncode == 0, saved.stderr
-    assert f"reference: sums of beta in {path}" in saved.stdout
+    assert f"reference: sums, log-probabilities of beta in {path}" in saved.stdout
     assert command("plan", str(config), "--set", "evals.sums.reference=accepted.yaml").returncode == 0
+    assert command("plan", str(config), "--set", "preflight={reference: accepted.yaml}").returncode == 0
     missing = command("plan", str(config), "--set", "evals.sums.reference=other.yaml")
     assert missing.returncode == 10
     assert "evals.0.reference: there is no reference file" in missing.stderr

@@ -145,7 +145,7 @@ def test_one_repeat_of_thirty_questions_decides_little() -> None:
     assert gate is not None
     assert gate.verdict == "INCONCLUSIVE"
     assert gate.difference == pytest.approx(-0.003)
-    assert gate.repeats_needed is not None and 15 <= gate.repeats_needed <= 20, "evals.md: at least 16"
+    assert gate.repeats_needed is not None and 15 <= gate.repeats_needed <= 20
     low, high = stats.binomtest(21, 30).proportion_ci(0.90, method="wilson")
     assert (gate.lower, gate.upper) == pytest.approx((low - 0.703, high - 0.703))
 

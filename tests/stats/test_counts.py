@@ -1,4 +1,4 @@
-"""The scores that this project grew from (evals.md 7.1): below the published ones, machines not told apart."""
+"""The scores that this project grew from: below the published ones, machines not told apart."""
 
 import pytest
 

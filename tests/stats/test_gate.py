@@ -1,4 +1,4 @@
-"""The verdict: its rule by hand, and how often it is right over simulated exams (evals.md 7.4, within 3 points)."""
+"""The verdict: its rule by hand, and how often it is right over simulated exams."""
 
 from collections import Counter
 from math import sqrt
