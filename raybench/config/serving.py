@@ -57,6 +57,9 @@ class ClosedSweep(PointSweep):
     """Spread of fixed lengths to both sides; 0 lets prefill and decode march in lockstep."""
     turnovers: int = Field(default=5, ge=1)
     """Requests of each user that count."""
+    min_requests: int = Field(default=1, ge=1)
+    """Requests of a point that count, all users together: few users make more turnovers than `turnovers`, so that
+    their percentiles have samples behind them too."""
     prefix: SharedPrefix | None = None
     """Common beginning of prompts."""
     texts: str | None = None
