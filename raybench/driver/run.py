@@ -123,7 +123,7 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
                 journal = Journal.create(order.folder)
             begun = _begin(journal, order, cluster, view)
             known = view.nodes if view else {}
-            fleet = Fleet(FleetOrder(order.run_id, order.config, _answer_key(order.plan)), slots, len(known))
+            fleet = Fleet(_fleet_order(order, view), slots, len(known))
             dispatcher = Dispatcher(
                 (*order.plan.units, *added), {i: slot.targets for i, slot in enumerate(slots)}, hold=order.hold,
                 done=view.done if view else (), done_samples=view.samples if view else (),
@@ -224,6 +224,11 @@ def _begin(journal: Journal, order: Order, cluster: Cluster, view: RunView | Non
     if view is None or view.plan is None:
         written.append(journal.append("plan", PlanBody(digest=plan_digest(order.plan), plan=order.plan)))
     return written
+
+
+def _fleet_order(order: Order, view: RunView | None) -> FleetOrder:
+    known = tuple(view.calibrations) if view else ()
+    return FleetOrder(order.run_id, order.config, _answer_key(order.plan), known)
 
 
 def _answer_key(plan: Plan) -> Mapping[str, str]:

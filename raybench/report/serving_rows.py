@@ -10,6 +10,7 @@ from raybench.plan.searches import tried_of, value_of
 from raybench.records import Finding, LoadMeasurement, LoadUnit, RuleSpec
 from raybench.records.loads import OpenLoad, ServingLoad
 from raybench.records.serving import LoadFigures, Percentiles
+from raybench.report.front import with_front
 from raybench.report.points import MILLION, SECONDS_PER_HOUR, spread
 from raybench.report.serving_model import LoadRatioRow, LoadRow, LoadRunRow, ProbeRow, SearchRow
 from raybench.report.spread import Spread
@@ -36,7 +37,7 @@ def load_rows(view: RunView, findings: Sequence[Finding] = ()) -> tuple[LoadRow,
         for place, units in places.items()
     ]
     rows.sort(key=lambda row: (list(targets).index(row.target), order.get(row.sweep, 0), row.value))
-    return _with_front(rows)
+    return with_front(rows)
 
 
 def ratio_rows(rows: Sequence[LoadRow]) -> tuple[LoadRatioRow, ...]:
@@ -85,20 +86,20 @@ def _codes(view: RunView, findings: Sequence[Finding]) -> tuple[dict[Place, dict
     return codes, red
 
 
-def _run(unit: LoadUnit, done: Done) -> LoadRunRow | None:
+def _run(view: RunView, unit: LoadUnit, done: Done) -> LoadRunRow | None:
     if not isinstance(done.measurement, LoadMeasurement):
         return None
     return LoadRunRow(
         key=unit.key, repeat=unit.repeat, launch=unit.launch, node=done.node, start=done.start, attempt=done.attempt,
         figures=done.measurement.figures, client=done.measurement.client, server=done.measurement.server,
-        calibration=done.measurement.calibration, streams=done.measurement.streams,
+        calibration=view.calibration_of(done), streams=done.measurement.streams,
     )  # fmt: skip
 
 
 def _row(view: RunView, target: TargetConfig, units: list[LoadUnit]) -> LoadRow:
     units.sort(key=lambda unit: (unit.launch, unit.repeat))
     came = [(unit, view.done[unit.key]) for unit in units if unit.key in view.done]
-    runs = [run for unit, done in came if (run := _run(unit, done)) is not None]
+    runs = [run for unit, done in came if (run := _run(view, unit, done)) is not None]
 
     def over(quantity: Quantity) -> Spread | None:
         return spread(quantity(run) for run in runs)
@@ -147,23 +148,6 @@ def _price(target: TargetConfig, rate: Spread | None) -> float | None:
     return target.price_per_gpu_hour * target.gpus_per_node / SECONDS_PER_HOUR * MILLION / rate.median
 
 
-def _with_front(rows: Sequence[LoadRow]) -> tuple[LoadRow, ...]:
-    """Marks the points of closed loops that no other point beats in both throughput per GPU and per user."""
-    spots = {number: spot for number, row in enumerate(rows) if (spot := _spot(row)) is not None}
-    front = {
-        number
-        for number, (rate, user) in spots.items()
-        if not any(r >= rate and u >= user and (r, u) != (rate, user) for r, u in spots.values())
-    }
-    return tuple(row.model_copy(update={"on_front": number in front}) for number, row in enumerate(rows))
-
-
-def _spot(row: LoadRow) -> tuple[float, float] | None:
-    if row.kind != "closed" or row.red or row.output_tok_per_s is None or row.tok_per_s_per_user is None:
-        return None
-    return row.output_tok_per_s_per_gpu or row.output_tok_per_s.median, row.tok_per_s_per_user.median
-
-
 def _search(view: RunView, rule: RuleSpec, first: LoadUnit) -> SearchRow:
     place = (first.target, first.sweep)
     units = [
@@ -179,7 +163,7 @@ def _search(view: RunView, rule: RuleSpec, first: LoadUnit) -> SearchRow:
     made = [unit for unit in units if unit.key in results]
     probes: list[ProbeRow] = []
     for unit, tried in zip(made, tried_of(made, results, rule), strict=True):
-        run = _run(unit, view.done[unit.key])
+        run = _run(view, unit, view.done[unit.key])
         if run is not None and unit.probe is not None:
             probes.append(
                 ProbeRow(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from raybench.ledger.view import RunView
 from raybench.load.words import point_numbers
 from raybench.records import EngineFacts, Finding, LoadMeasurement, LoadUnit, Severity
+from raybench.records.calibration import Calibration
 from raybench.records.loads import ClosedLoad, RampLoad, SessionsLoad
 from raybench.records.serving import LoadFigures, ServerSide
 from raybench.validity.client import MAX_CPU_FRACTION, MAX_LATENESS_S, MAX_READ_LAG_S, calibration_findings
@@ -44,6 +45,8 @@ class Run:
     measurement: LoadMeasurement
     engine: EngineFacts | None
     """The start that it ran on."""
+    calibration: Calibration | None = None
+    """The client's own error on the machine at as many streams."""
 
     @property
     def figures(self) -> LoadFigures:
@@ -61,7 +64,7 @@ def load_runs(view: RunView) -> Iterator[Run]:
     for key, unit in view.units.items():
         done = view.done.get(key)
         if isinstance(unit, LoadUnit) and done is not None and isinstance(done.measurement, LoadMeasurement):
-            yield Run(unit, done.measurement, view.engines.get(done.start))
+            yield Run(unit, done.measurement, view.engines.get(done.start), view.calibration_of(done))
 
 
 def load_findings(view: RunView) -> list[Finding]:
@@ -260,7 +263,7 @@ def _client_error(run: Run) -> Finding | None:
     streams = run.measurement.streams
     if run.measurement.simulated or streams is None:
         return None
-    found = calibration_findings(run.measurement.calibration, streams, run.unit.target, run.unit.key)
+    found = calibration_findings(run.calibration, streams, run.unit.target, run.unit.key)
     if not found:
         return None
     place = point_numbers(run.unit.load) | {"repeat": float(run.unit.repeat), "launch": float(run.unit.launch)}

@@ -253,13 +253,23 @@ def test_a_probe_of_a_search_may_fail_without_making_the_run_invalid() -> None:
 
 
 def test_the_clients_own_error_at_as_many_streams() -> None:
-    known = calibration(calibrated_point(8, 1), calibrated_point(8, 2, error_s=0.0))
-    assert _findings(change=_told(calibration=known, streams=8)) == []
-    bad = calibration(calibrated_point(8, 1, error_s=0.02))
-    found = _only(_findings(change=_told(calibration=bad, streams=8)), "client_error", "warn")
+    known = calibration(calibrated_point(16, 1, error_s=0.02), calibrated_point(16, 2), host="boot-0")
+    assert _findings(change=_told(streams=8), calibrations=[known]) == []
+    bad = calibration(calibrated_point(16, 1, error_s=0.02), host="boot-0")
+    found = _only(_findings(change=_told(streams=8), calibrations=[bad]), "client_error", "warn")
     assert found.evidence["ttft_p99_error_s"] == pytest.approx(0.02)
     assert found.evidence["concurrency"] == 8
     _only(_findings(change=_told(streams=8)), "not_calibrated", "info")
+    # Of another machine, of another route, of fewer streams.
+    elsewhere = calibration(calibrated_point(16, 1), host="boot-1")
+    by_chat = elsewhere.model_copy(update={"host": "boot-0", "route": "/v1/chat/completions"})
+    fewer = calibration(calibrated_point(4, 1), host="boot-0")
+    found = _only(
+        _findings(change=_told(streams=8), calibrations=[elsewhere, by_chat, fewer]), "not_calibrated", "info"
+    )
+    # The nearest level counts, and of that the last measurement.
+    far = calibration(calibrated_point(64, 1, error_s=0.02), host="boot-0")
+    assert _findings(change=_told(streams=8), calibrations=[far, bad, known, far]) == []
     assert _findings(change=_told(streams=8, simulated=True)) == []
 
 
