@@ -80,6 +80,8 @@ class Probe(Record):
     role: Literal["bracket", "bisect", "confirm"]
     """bracket = looks for values on both sides, bisect = halves what lies between them, confirm = tries the winner
     again with other arrivals and prompts."""
+    again: bool = False
+    """True: in place of a probe that said nothing, with other arrivals and prompts."""
 
 
 class LoadUnit(Record):

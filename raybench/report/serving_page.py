@@ -184,7 +184,8 @@ def probe_table(probes: Sequence[ProbeRow], over: str) -> Table:
         good = None if seen.goodput is None else seen.goodput.good_fraction
         cells.append(
             (
-                str(probe.number + 1), probe.role, _value(probe.value), RESULTS[probe.result],
+                str(probe.number + 1), f"{probe.role}, again" if probe.again else probe.role, _value(probe.value),
+                RESULTS[probe.result],
                 numbers.NONE if good is None else f"{100 * good:.1f}%",
                 numbers.milliseconds(None if seen.ttft_s is None else seen.ttft_s.p50),
                 numbers.milliseconds(None if seen.ttft_s is None else seen.ttft_s.p99),

@@ -167,8 +167,8 @@ def _search(view: RunView, rule: RuleSpec, first: LoadUnit) -> SearchRow:
         if run is not None and unit.probe is not None:
             probes.append(
                 ProbeRow(
-                    number=unit.probe.number, role=unit.probe.role, value=value_of(unit), result=tried.result,
-                    reason=tried.reason, run=run,
+                    number=unit.probe.number, role=unit.probe.role, again=unit.probe.again, value=value_of(unit),
+                    result=tried.result, reason=tried.reason, run=run,
                 )
             )  # fmt: skip
     end = next((d for d in view.decisions if d.what == SEARCH_END and (d.target, d.sweep) == place), None)

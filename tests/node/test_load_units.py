@@ -113,7 +113,7 @@ def test_a_real_engines_loads_are_calibrated_once_for_each_number_of_streams(tmp
         assert [isinstance(item, UnitResult) and item.measurement is not None for item in items].count(True) == 3
         return [item for item in items if isinstance(item, Calibration)], said
 
-    with running(tmp_path, timing()) as server:
+    with running(tmp_path, timing()) as (server, _):
         first, again = Calibrated(spec), None
         try:
             made, said = run(first, server.url)
