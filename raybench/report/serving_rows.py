@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from raybench.config.schema import TargetConfig
 from raybench.ledger.bodies import SEARCH_END
 from raybench.ledger.view import Done, RunView
-from raybench.load.words import load_words, point_numbers, point_words
+from raybench.load.words import load_words, point_value, point_words
 from raybench.plan.searches import tried_of, value_of
 from raybench.records import Finding, LoadMeasurement, LoadUnit, RuleSpec
-from raybench.records.loads import OpenLoad, ServingLoad
+from raybench.records.loads import OpenLoad
 from raybench.records.serving import LoadFigures, Percentiles
 from raybench.report.front import with_front
 from raybench.report.points import MILLION, SECONDS_PER_HOUR, spread
@@ -111,7 +111,7 @@ def _row(view: RunView, target: TargetConfig, units: list[LoadUnit]) -> LoadRow:
     inputs, outputs = over(lambda run: run.figures.input_tok_per_s), over(lambda run: run.figures.output_tok_per_s)
     gpus = target.gpus_per_node
     return LoadRow(
-        target=target.name, sweep=units[0].sweep, kind=load.kind, point=point_words(load), value=_value(load),
+        target=target.name, sweep=units[0].sweep, kind=load.kind, point=point_words(load), value=point_value(load),
         load=load_words(load), num_planned=len(units),
         request_per_s=over(lambda run: run.figures.request_per_s), input_tok_per_s=inputs, output_tok_per_s=outputs,
         total_tok_per_s_per_gpu=(inputs.median + outputs.median) / gpus if inputs and outputs and gpus else None,
@@ -130,10 +130,6 @@ def _row(view: RunView, target: TargetConfig, units: list[LoadUnit]) -> LoadRow:
         num_requests=sum(run.figures.window.num_sent for run in runs if run.figures.window),
         runs=tuple(runs),
     )  # fmt: skip
-
-
-def _value(load: ServingLoad) -> float:
-    return next(iter(point_numbers(load).values()))
 
 
 def _level(figures: LoadFigures, name: str, share: str) -> float | None:
