@@ -294,10 +294,13 @@ def _frontend_saturated(run: Run) -> Finding | None:
     server, under_way = run.server, run.figures.mean_concurrency
     if server is None or server.mean_running is None or server.mean_queued is None or under_way is None:
         return None
-    hidden = under_way - server.mean_running - server.mean_queued
+    unsent = _unsent(run)
+    hidden = under_way - unsent - server.mean_running - server.mean_queued
     if hidden <= max(2.0, HIDDEN_FRACTION * under_way):
         return None
     evidence = {"under_way": under_way, "running": server.mean_running, "queued": server.mean_queued}
+    if unsent:
+        evidence["not_sent_yet"] = unsent
     rule = (
         f"at most {HIDDEN_FRACTION:.0%} of the requests under way (and 2) are neither running nor queued in the server"
     )
@@ -306,6 +309,17 @@ def _frontend_saturated(run: Run) -> Finding | None:
         "detokenizer is the limit, not the GPU. Look at the CPU of those processes, or run several front ends."
     )
     return of_run(run, "frontend_saturated", "warn", (rule, evidence, advice))
+
+
+def _unsent(run: Run) -> float:
+    """Mean number of requests that were due and not sent yet, by Little's law: the client's doing, not the server's.
+
+    Loads with times are under way from their scheduled time on, users from the sending.
+    """
+    seen = run.figures
+    if users_of(run) is not None or seen.lateness_s is None or seen.window is None or seen.window.length_s <= 0:
+        return 0.0
+    return seen.lateness_s.mean * seen.window.num_sent / seen.window.length_s
 
 
 def _queue_not_concurrency(run: Run) -> Finding | None:
