@@ -137,13 +137,14 @@ def error_lines(report: Report) -> list[str]:
         ]
         if not points:
             continue
-        worst = [
-            max((quantity(point) for point in points), key=abs)
-            for quantity in (
-                lambda point: 1e3 * point.ttft_mean_s.error, lambda point: 1e3 * point.ttft_p99_s.error,
-                lambda point: 1e3 * point.gap_p99_s.error, lambda point: 1e2 * point.tok_per_s.error_fraction,
+        errors = [
+            (
+                1e3 * point.ttft_mean_s.error, 1e3 * point.ttft_p99_s.error, 1e3 * point.gap_p99_s.error,
+                1e2 * point.tok_per_s.error_fraction,
             )
+            for point in points
         ]  # fmt: skip
+        worst = [max(column, key=abs) for column in zip(*errors, strict=True)]
         bad = any(point.excesses for point in points)
         found.append(
             f"The client's own error on {target}, at most: TTFT {worst[0]:+.2f} ms (p99 {worst[1]:+.2f} ms), p99 gap "
