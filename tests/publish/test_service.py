@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 from cli_runs import wait_for
 from ledger_builder import config, whole_ledger
-from publishers import KEY, Told, access, assert_whole, builder_of, command, publish, run_folder, state
+from publishers import KEY, Told, access, assert_whole, builder_of, command, publish, publishing, run_folder, state
 from wandb_service import Fault, WandbService, serving
 
 from raybench import process
+from raybench.errors import PublishError
 from raybench.publish.supervise import child_environment
 from raybench.records import EngineFacts, Failure, PerfUnit
 
@@ -74,8 +76,36 @@ def test_an_unknown_operation_is_named(service: WandbService) -> None:
 
 def test_the_key_is_nowhere(twice: Twice) -> None:
     assert not [path for path in twice.folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
-    assert not [body for body in twice.service.received if KEY.encode() in body]
+    assert not [body for body in twice.service.received + twice.service.headers if KEY.encode() in body]
+    assert twice.service.logged_in == {KEY}
     assert KEY not in twice.output + twice.first.text
+
+
+@pytest.mark.slow
+def test_the_key_may_lie_in_netrc_alone(tmp_path: Path, service: WandbService) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    netrc = home / ".netrc"
+    netrc.write_text(f"machine {urlsplit(service.base).hostname}\n  login user\n  password {KEY}\n")
+    netrc.chmod(0o600)
+    variables = {name: value for name, value in access(service).items() if name != "WANDB_API_KEY"}
+    folder = run_folder(tmp_path)
+    code, output = command(folder, **variables, HOME=str(home))
+    assert code == 0, output
+    assert_whole(folder, service)
+    assert service.logged_in == {KEY}
+    assert "W&B report: http" in output
+    assert not [path for path in folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
+@pytest.mark.slow
+def test_without_any_key_nothing_is_sent_and_it_is_said_so(tmp_path: Path, service: WandbService) -> None:
+    variables = {name: value for name, value in access(service).items() if name != "WANDB_API_KEY"}
+    code, output = command(run_folder(tmp_path), **variables, HOME=str(tmp_path))
+    assert code == PublishError.exit_code
+    assert "WANDB_API_KEY" in output
+    assert "retry with: raybench publish" in output
+    assert service.runs == {}
 
 
 @pytest.mark.slow
@@ -98,12 +128,6 @@ def test_a_partial_run_and_then_the_whole_one(tmp_path: Path, service: WandbServ
     assert [row["perf/batch_size"] for row in rows] == [1, 4, 1, 16]
 
 
-def _publishing(folder: Path) -> list[psutil.Process]:
-    """Publishing processes of a run folder."""
-    found = psutil.process_iter(["cmdline"])
-    return [each for each in found if (each.info["cmdline"] or [])[-2:] == ["raybench.publish", str(folder)]]
-
-
 def _services_of(pid: int) -> list[psutil.Process]:
     """W&B's own processes that serve another one."""
     return [each for each in psutil.process_iter(["cmdline"]) if f"--pid {pid}" in " ".join(each.info["cmdline"] or ())]
@@ -123,7 +147,7 @@ def test_a_publisher_that_is_killed_loses_and_doubles_nothing(
     with ThreadPoolExecutor(1) as pool:
         trying = pool.submit(publish, folder, access(service))
         wait_for(lambda: fault.num_hits > 0, lambda: f"{stage} was never reached")
-        (child,) = _publishing(folder)
+        (child,) = publishing(folder)
         child.send_signal(signal.SIGKILL)
         told = trying.result()
     assert not told.ok
@@ -148,7 +172,7 @@ def test_the_supervisor_that_is_killed_takes_its_publisher_along(tmp_path: Path,
     wait_for(lambda: fault.num_hits > 0, lambda: "the artifact was never reached")
     child.kill()
     child.wait()
-    wait_for(lambda: not _publishing(folder), lambda: "the publisher outlives its supervisor")
+    wait_for(lambda: not publishing(folder), lambda: "the publisher outlives its supervisor")
     assert state(folder).state == "running"  # and nobody holds the lock: it was killed
     service.closing.set()
     service.faults = []
@@ -201,6 +225,7 @@ def test_nothing_of_the_machine_is_sent(tmp_path: Path, service: WandbService) -
     code, output = command(folder, **access(service), HOME=f"/home/{secret}-user", SOME_API_KEY=f"{secret}-value")
     assert code == 0, output
     for word in (secret, str(tmp_path), f'"{socket.gethostname()}"', KEY):
-        assert not [body[:200] for body in service.received if word.encode() in body], word
+        sent = service.received + service.headers
+        assert not [body[:200] for body in sent if word.encode() in body], word
     # The names that may be sent are: the check looks at the right bodies.
     assert [body for body in service.received if b"a-model" in body]

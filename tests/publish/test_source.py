@@ -2,27 +2,15 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ledger_builder import LedgerBuilder, whole_ledger
+from publishers import writing
 
 from raybench.ledger.journal import LEDGER, read
 from raybench.publish.source import read_source
 from raybench.publish.targets import target_runs
 from raybench.records import LedgerRecord
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[int]:
-    """Hold the ledger as a run does that goes on."""
-    descriptor = os.open(folder / LEDGER, os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _half() -> tuple[LedgerBuilder, LedgerBuilder]:
