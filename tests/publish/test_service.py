@@ -86,7 +86,7 @@ def test_the_key_may_lie_in_netrc_alone(tmp_path: Path, service: WandbService) -
     home = tmp_path / "home"
     home.mkdir()
     netrc = home / ".netrc"
-    netrc.write_text(f"machine {urlsplit(service.base).hostname}\n  login user\n  password {KEY}\n")
+    netrc.write_text(f"machine {urlsplit(service.base).netloc}\n  login user\n  password {KEY}\n")
     netrc.chmod(0o600)
     variables = {name: value for name, value in access(service).items() if name != "WANDB_API_KEY"}
     folder = run_folder(tmp_path)
