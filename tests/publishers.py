@@ -14,11 +14,13 @@ from wandb_service import WandbService
 
 from raybench import process
 from raybench.ledger.journal import LEDGER
+from raybench.publish.content import RunContent
 from raybench.publish.settings import Flags
 from raybench.publish.source import read_source
 from raybench.publish.state import SinkState, read_state
 from raybench.publish.supervise import Order, supervise
 from raybench.publish.targets import target_runs
+from raybench.publish.wandb_log import WandbLog, read_log
 
 KEY = "5ec2e7" * 7
 """As long as a real one."""
@@ -114,3 +116,22 @@ def assert_whole(folder: Path, service: WandbService) -> None:
         assert there.fields["groupName"] == run.group
     versions = [each for each in service.artifacts.values() if each["collection"].endswith("-compare-raw")]
     assert {each["state"] for each in versions} == {"COMMITTED"}, "one version for each time that the ledger had grown"
+
+
+def logs_of(folder: Path) -> list[WandbLog]:
+    """The offline runs of a run folder."""
+    return [read_log(path) for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
+
+
+def assert_logged(run: RunContent, log: WandbLog, project: str = "raybench") -> None:
+    """An offline run holds history, summary, configuration, group and tags as the ledger says."""
+    assert (log.project, log.name, log.group, log.job_type) == (project, run.name, run.group, "bench")
+    assert sorted(log.tags) == sorted(run.tags)
+    rows = [row for row in log.history if "perf/batch_size" in row]
+    assert [{k: v for k, v in row.items() if k != "_step"} for row in rows] == [row.values for row in run.history]
+    assert [row["_step"] for row in rows] == [row.step for row in run.history]
+    assert {f"{table.name}/_type" for table in run.tables} <= log.summary.keys()
+    assert log.summary.items() >= run.summary.items()
+    assert log.config.items() >= run.config.items()
+    assert log.step_metrics["perf/*"] == "perf/batch_size"
+    assert (log.host, log.exit_code) == ("raybench", 0)

@@ -16,13 +16,12 @@ import psutil
 from raybench import process
 from raybench.config.publish import PublishConfig, SinkName
 from raybench.errors import PublishError
-from raybench.ledger.journal import LEDGER, read
-from raybench.ledger.view import fold
+from raybench.ledger.journal import LEDGER
 from raybench.node.host import host_is_measured
 from raybench.publish.job import Answer, Job, answer_path, job_path
 from raybench.publish.settings import Flags, active, settle
 from raybench.publish.state import LOG, Published, SinkState, publisher_lock, read_state, write_state
-from raybench.publish.writing import being_written, tail_ended
+from raybench.publish.writing import being_written, publish_settings, tail_ended
 
 POLL_S = 0.2
 PATIENCE_S = 3600.0
@@ -62,7 +61,7 @@ def _supervise(order: Order, environment: Mapping[str, str], say: Say) -> bool:
     with publisher_lock(folder):
         if order.follow and not _wait_for_plan(folder):
             raise PublishError(f"{folder}: the run ended before it had a plan; there is nothing to publish.")
-        configured = fold(read(folder)).config.publish
+        configured = publish_settings(folder)
         settings = settle(configured, order.flags, environment)
         sinks = active(settings)
         if not sinks:

@@ -8,11 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 from cli_runs import CliRun, cli_run, wait_for
-from publishers import access, assert_whole, state
+from publishers import access, assert_logged, assert_whole, logs_of, state
 from wandb_service import Fault, WandbService, serving
 
+from raybench.publish.source import read_source
 from raybench.publish.state import LOCK, STATE
 from raybench.publish.supervise import kill_tree
+from raybench.publish.targets import target_runs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -77,6 +79,24 @@ def test_the_publisher_decides_neither_the_exit_code_nor_the_wait(tmp_path: Path
         wait_for(lambda: (folder / STATE).is_file() and bool(service.requests), hanging.output)
         assert state(folder).state == "running"
         assert (folder / LOCK).stat().st_ctime >= (folder / "report.md").stat().st_mtime
+
+
+def test_a_run_leaves_offline_runs_that_hold_its_results(tmp_path: Path) -> None:
+    """As the quickstart does: no account, no variable, nothing asked for."""
+    folder = tmp_path / "run"
+    with run(tmp_path, {"WANDB_MODE": ""}, wait_s=300) as plain:
+        assert plain.wait() == 0, plain.output()
+        assert "3 offline runs with 12 rows" in plain.output()
+    logs = {log.id: log for log in logs_of(folder)}
+    wanted = target_runs(read_source(folder), "hashed")
+    assert [run.id for run in wanted] == list(state(folder).last.runs[:2])
+    for each in wanted:
+        assert_logged(each, logs.pop(each.id))
+        assert [row.values["perf/batch_size"] for row in each.history] == [1, 2, 3, 4, 6, 8]
+        assert each.summary["eval/sums/n"] == 20
+    (compared,) = logs.values()
+    assert compared.job_type == "compare"
+    assert {"compare/speedup/_type", "compare/accuracy/_type"} <= compared.summary.keys()
 
 
 def test_a_service_that_refuses_changes_no_exit_code(tmp_path: Path) -> None:
