@@ -229,7 +229,11 @@ def _run(folder: Path, job: Job, environment: Mapping[str, str]) -> Answer | Non
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Environment of a publisher: the usual whitelist, W&B's and MLflow's variables, our own import path."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    access = {name: value for name, value in environment.items() if name.startswith(("WANDB_", "MLFLOW_", "HF_TOKEN", "NETRC"))}
+    access = {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(("WANDB_", "MLFLOW_", "HF_TOKEN", "NETRC"))
+    }
     return process.child_environment({"PYTHONPATH": path} | access, environment)
 
 

@@ -1,4 +1,4 @@
-"""A publisher on a machine on which somebody measures: it is ended, and makes up for it when the measurement is over."""
+"""A publisher on a machine on which somebody measures is ended, and makes up for it when the measurement is over."""
 
 import time
 from collections.abc import Iterator

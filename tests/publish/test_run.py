@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from cli_runs import CliRun, cli_run, wait_for
-from publishers import access, assert_logged, assert_whole, logs_of, state
+from publishers import KEY, access, assert_logged, assert_whole, logs_of, state
 from wandb_service import Fault, WandbService, serving
 
 from raybench.publish.source import read_source
@@ -100,7 +100,7 @@ def test_a_run_leaves_offline_runs_that_hold_its_results(tmp_path: Path) -> None
 
 
 def test_a_service_that_refuses_changes_no_exit_code(tmp_path: Path) -> None:
-    nowhere = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "5ec2e7" * 7, "WANDB_MODE": "online"}
+    nowhere = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
     with run(tmp_path, nowhere, wait_s=300, limit_s=120) as refused:
         assert refused.wait() == 0, refused.output()
         assert state(tmp_path / "run").state == "failed"
@@ -126,3 +126,5 @@ def test_curves_grow_while_the_run_goes_on(tmp_path: Path, service: WandbService
         assert_whole(tmp_path / "run", service)
         assert state(tmp_path / "run").attempts >= 3
         assert "W&B report: http" in live.output()
+        holders = [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+        assert holders == [], "the key is in no ledger, log or state"

@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from cli_runs import wait_for
-from ledger_builder import config, whole_ledger
+from ledger_builder import config, one_pass, whole_ledger
 from publishers import KEY, Told, access, assert_whole, builder_of, command, publish, publishing, run_folder, state
 from wandb_service import Fault, WandbService, serving
 
 from raybench import process
 from raybench.errors import PublishError
 from raybench.publish.supervise import child_environment
-from raybench.records import EngineFacts, Failure, PerfUnit
+from raybench.records import EngineFacts, Failure, PerfMeasurement, PerfUnit
 
 
 @pytest.fixture
@@ -108,6 +108,11 @@ def test_without_any_key_nothing_is_sent_and_it_is_said_so(tmp_path: Path, servi
     assert service.runs == {}
 
 
+def _fast(unit: PerfUnit, measured: PerfMeasurement) -> PerfMeasurement:
+    """Faster than any smaller batch."""
+    return measured.model_copy(update={"measured": one_pass(unit.load, 0.9, 5.0)})
+
+
 @pytest.mark.slow
 def test_a_partial_run_and_then_the_whole_one(tmp_path: Path, service: WandbService) -> None:
     late = ("alpha-static-b1-r1-l0", "alpha-static-b16-r0-l0", "alpha-static-b16-r1-l0")
@@ -118,12 +123,14 @@ def test_a_partial_run_and_then_the_whole_one(tmp_path: Path, service: WandbServ
     builder.session(1)
     for unit in builder.plan.units:
         if isinstance(unit, PerfUnit) and unit.key in late:
-            builder.perf_done(unit, "n0.0")
+            builder.perf_done(unit, "n0.0", _fast)
     builder.end()
     builder.write(folder)
     told = publish(folder, access(service))
     assert told.ok, told.text
     assert_whole(folder, service)
+    # About a row that was sent long ago.
+    assert "itl_not_monotonic" in service.named(state(folder).last.runs[0]).summary["perf/bs4/findings"]
     rows = [row for row in service.named(state(folder).last.runs[0]).history if "perf/attempt" in row]
     assert [row["perf/batch_size"] for row in rows] == [1, 4, 1, 16]
 

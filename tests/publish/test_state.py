@@ -44,7 +44,9 @@ def test_a_clock_that_goes_backwards_changes_nothing(tmp_path: Path) -> None:
 
 def _mounted(folder: Path, options: str, script: str) -> tuple[int, str]:
     """A command with a file system of its own under a folder, which is a copy of what lay there."""
-    steps = f'cp -r "$1" "$1.copy" && mount -t tmpfs -o size=8m none "$1" && cp -r "$1.copy/." "$1" && {options}; {script}'
+    steps = (
+        f'cp -r "$1" "$1.copy" && mount -t tmpfs -o size=8m none "$1" && cp -r "$1.copy/." "$1" && {options}; {script}'
+    )
     env = process.child_environment({"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHON": sys.executable})
     return process.run(["unshare", "-rm", "sh", "-c", steps, "sh", str(folder)], env=env, timeout_s=300)
 
