@@ -17,7 +17,7 @@ from raybench.driver.cluster import actor_options, machines
 from raybench.engine.base import Launch
 from raybench.errors import EngineRefused, RaybenchError
 from raybench.ledger.bodies import Decision
-from raybench.node.actor import make_actor
+from raybench.node.actor import SAMPLES, WORK, make_actor
 from raybench.node.session import NodeSpec, UnitResult
 from raybench.plan.demands import Machine, Slot
 from raybench.plan.events import (
@@ -29,6 +29,7 @@ from raybench.plan.events import (
     GiveUp,
     NodeJoined,
     NodeLost,
+    ReleaseNode,
     ReplaceNode,
     RunUnit,
     SampleDone,
@@ -37,8 +38,9 @@ from raybench.plan.events import (
     StopEngine,
     UnitDone,
     UnitFailed,
+    WithdrawUnit,
 )
-from raybench.records import CheckMeasurement, CheckUnit, EngineFacts, Failure, Kind, NodeFacts, SampleRecord
+from raybench.records import CheckMeasurement, CheckUnit, EngineFacts, EvalUnit, Failure, Kind, NodeFacts, SampleRecord
 
 JOIN_TIMEOUT_S = 180.0
 JOIN_LOOK_S = 5.0
@@ -141,6 +143,11 @@ class Fleet:
                 self._spawn(action.node, self._stop(action))
             case RunUnit():
                 self._spawn(action.node, self._run(action))
+            case WithdrawUnit():
+                if not (member := self._members[action.node]).lost:
+                    member.actor.withdraw.remote(action.key)
+            case ReleaseNode():
+                self._spawn(action.node, self._release(action))
             case ReplaceNode():
                 self.make_node(action.slot)
             case GiveUp():
@@ -301,6 +308,16 @@ class Fleet:
         entry = Entry("decision", decision)
         self._tell(Occurrence(EngineStopped(action.node), (entry,), action.node, start, line))
 
+    async def _release(self, action: ReleaseNode) -> None:
+        """Let a node go whose engine is stopped; its actor must not hold up the machine's end."""
+        member = self._members[action.node]
+        member.lost = True
+        decision = Decision(what="node_released", reason=f"{action.node}: {action.reason}")
+        entry = Entry("decision", decision)
+        self._tell(Occurrence(None, (entry,), action.node, line=f"{action.node} let go: {action.reason}"))
+        await _closed(member.actor)
+        self._kill(member.actor)
+
     # ----------------------------------------------------------------------------------------------------- tasks, units
 
     async def _run(self, action: RunUnit) -> None:
@@ -308,7 +325,8 @@ class Fleet:
         unit, attempt = action.unit, action.attempt
         beside = sum(1 for other in self._living() if other.start is not None and other.hosts & member.hosts)
         try:
-            async for item in _stream(member.actor.run_unit, unit, beside):
+            group = SAMPLES if isinstance(unit, EvalUnit) else WORK
+            async for item in _stream(member.actor.run_unit, unit, beside, group=group):
                 match item:
                     case SampleRecord():
                         entry = Entry("sample", item, item.key, attempt)
@@ -344,10 +362,10 @@ def _checked(action: RunUnit, unit: CheckUnit, found: CheckMeasurement, entry: E
     return Occurrence(event, (entry,), action.node, start, line)
 
 
-async def _stream(method: Any, *args: object) -> AsyncIterator[Any]:
+async def _stream(method: Any, *args: object, group: str = WORK) -> AsyncIterator[Any]:
     """Items of a streaming actor call; a RaybenchError that it raised comes out as itself."""
     try:
-        async for reference in method.options(num_returns="streaming").remote(*args):
+        async for reference in method.options(num_returns="streaming", concurrency_group=group).remote(*args):
             yield await reference
     except RayTaskError as error:
         cause = error.cause

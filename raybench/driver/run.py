@@ -332,11 +332,10 @@ class _Loop:
                     self._rule(decision)
 
     def _write_loss(self, event: NodeLost) -> None:
-        """What the lost node was running has failed."""
-        if running := self._dispatcher.running_on(event.node):
-            failure = Failure(cause="node_lost", message=event.reason)
-            key, attempt = running
-            start = self._fleet.start_of(event.node)
+        """What the lost node was running, or had waiting, has failed."""
+        failure = Failure(cause="node_lost", message=event.reason)
+        start = self._fleet.start_of(event.node)
+        for key, attempt in self._dispatcher.running_on(event.node):
             self._chronicle.append("unit_failed", failure, key=key, attempt=attempt, node=event.node, launch=start)
             self._watch.ended(key)
 

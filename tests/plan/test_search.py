@@ -10,7 +10,8 @@ from ledger_builder import LedgerBuilder, config, simulated_targets
 from raybench.config.schema import RunConfig
 from raybench.ledger.bodies import SEARCH_END, SEARCH_PROBE, Decision
 from raybench.plan.dispatch import Dispatcher
-from raybench.plan.events import Action, (
+from raybench.plan.events import (
+    Action,
     EngineReady,
     EngineStopped,
     NodeJoined,
