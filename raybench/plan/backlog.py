@@ -1,10 +1,11 @@
-"""All units of a run and how far each has come, kept so that the next one is found without looking at all of them.
+"""All units of a run, how far each has come and which node has its group, kept so that the next one is found without
+looking at all of them.
 
 Invariant: every unit is in exactly one state, and a state changes in `move` alone. What a queue holds beside the
 pending units (those that were taken out of turn, dropped or given up) is thrown away when it comes to the head.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -25,6 +26,8 @@ class _Target:
     """Queues of one target, and how many of its units are pending or running."""
 
     timed: dict[Group, list[Entry]] = field(default_factory=dict[Group, list[Entry]])
+    free: dict[int, list[tuple[int, Group]]] = field(default_factory=dict[int, "list[tuple[int, Group]]"])
+    """By launch: (place of the first pending unit, group) of the groups that no node has."""
     blocks: list[Entry] = field(default_factory=list[Entry])
     num_open: int = 0
     num_timed: int = 0
@@ -40,6 +43,9 @@ class Backlog:
         self._places: dict[str, int] = {}
         self._targets: dict[str, _Target] = {}
         self._counts = dict.fromkeys(STATES, 0)
+        self._owners: dict[Group, str] = {}
+        self._owned: dict[str, dict[Group, None]] = {}
+        """By node: its groups that have pending units, and some that have none any more."""
         for state in states:
             self.add(state)
 
@@ -108,23 +114,53 @@ class Backlog:
         """The block of samples that goes next."""
         return self._head(self._of(target).blocks)
 
-    def num_free_groups(self, target: str, launch: int, owned: Mapping[Group, str]) -> int:
+    def num_free_groups(self, target: str, launch: int) -> int:
         """Groups of a launch with pending units that no node has."""
-        groups = self._of(target).timed
-        return sum(1 for g in groups if g[3] == launch and g not in owned and self._head(groups[g]) is not None)
+        heads = self._heads(target)
+        return sum(1 for group, _ in heads if group[3] == launch and group not in self._owners)
 
-    def next_timed(self, target: str, launch: int, name: str, owned: Mapping[Group, str]) -> UnitState | None:
+    def next_timed(self, target: str, launch: int, name: str) -> UnitState | None:
         """Next point for an engine on the node `name`: of its own groups first, then of one that none has."""
         own: UnitState | None = None
-        free: UnitState | None = None
-        for group, head in self._heads(target):
-            if group[3] != launch or (owner := owned.get(group, name)) != name:
+        for group in list(self._owned.get(name, ())):
+            if group[0] != target or group[3] != launch:
                 continue
-            if group in owned and owner == name:
-                own = self._earlier(own, head)
-            else:
-                free = self._earlier(free, head)
-        return own or free
+            head = self._head(self._of(target).timed.get(group, []))
+            if head is None:
+                del self._owned[name][group]
+            elif own is None or self.place(head) < self.place(own):
+                own = head
+        return own or self._next_free(target, launch)
+
+    def _next_free(self, target: str, launch: int) -> UnitState | None:
+        of = self._of(target)
+        free = of.free.get(launch, [])
+        while free:
+            place, group = free[0]
+            head = self._head(of.timed.get(group, []))
+            if head is not None and group not in self._owners and self.place(head) == place:
+                return head
+            heappop(free)
+            if head is not None and group not in self._owners:
+                heappush(free, (self.place(head), group))
+        return None
+
+    def owner(self, group: Group) -> str | None:
+        """Node that has the group; None for none."""
+        return self._owners.get(group)
+
+    def own(self, group: Group, name: str) -> None:
+        """The node has the group from now on."""
+        self._owners[group] = name
+        self._owned.setdefault(name, {})[group] = None
+
+    def disown(self, name: str, target: str | None = None) -> None:
+        """Let other nodes have the groups of a node, all or those of one target."""
+        for group in [g for g, owner in self._owners.items() if owner == name and target in (None, g[0])]:
+            del self._owners[group]
+            self._owned[name].pop(group, None)
+            if (head := self._head(self._of(group[0]).timed.get(group, []))) is not None:
+                self._offer(group, head)
 
     def first_timed(self, target: str, may: Callable[[Group], bool]) -> tuple[int, int] | None:
         """(place, launch) of the earliest point of a group that `may` be had; None for none."""
@@ -155,18 +191,23 @@ class Backlog:
             heappop(queue)
         return None
 
-    def _earlier(self, one: UnitState | None, other: UnitState) -> UnitState:
-        return other if one is None or self._places[other.unit.key] < self._places[one.unit.key] else one
-
     def _enqueue(self, state: UnitState) -> None:
         unit = state.unit
         entry = self._places[unit.key], unit.key
         target = self._of(unit.target)
         if isinstance(unit, Timed):
             target.num_timed += 1
-            heappush(target.timed.setdefault(group_of(unit), []), entry)
+            group = group_of(unit)
+            heappush(target.timed.setdefault(group, []), entry)
+            if (owner := self._owners.get(group)) is not None:
+                self._owned[owner][group] = None
+            elif self._head(target.timed[group]) is state:
+                self._offer(group, state)
         elif isinstance(unit, EvalUnit):
             heappush(target.blocks, entry)
+
+    def _offer(self, group: Group, head: UnitState) -> None:
+        heappush(self._of(group[0]).free.setdefault(group[3], []), (self.place(head), group))
 
     def _of(self, target: str) -> _Target:
         found = self._targets.get(target)

@@ -12,12 +12,11 @@ from raybench.records import AnyUnit, LoadUnit, Timed
 
 
 class Points:
-    """The groups with their nodes, and the point that goes first in every target."""
+    """The point that goes first in every target, and what follows for its nodes."""
 
     def __init__(self, backlog: Backlog) -> None:
         """A target of which a point has come back in an earlier session needs no first one any more."""
         self._backlog = backlog
-        self._owners: dict[Group, str] = {}
         first: dict[str, UnitState] = {}
         proven: set[str] = set()
         for state in backlog.units():
@@ -49,7 +48,7 @@ class Points:
         no node has."""
         first = self.first(engine.target)
         if first is None:
-            return self._backlog.next_timed(engine.target, engine.launch, name, self._owners)
+            return self._backlog.next_timed(engine.target, engine.launch, name)
         return first if self.leads(name, engine.target) == engine.launch else None
 
     def leads(self, name: str, target: str) -> int | None:
@@ -68,17 +67,16 @@ class Points:
 
     def may_have(self, name: str, group: Group) -> bool:
         """True if the node has the group, or nobody has."""
-        return self._owners.get(group, name) == name
+        return self._backlog.owner(group) in (None, name)
 
     def take(self, name: str, unit: AnyUnit) -> None:
         """The node is given the unit."""
         if isinstance(unit, Timed):
-            self._owners[group_of(unit)] = name
+            self._backlog.own(group_of(unit), name)
 
     def unpin(self, name: str, target: str | None = None) -> None:
         """Let other nodes take the groups of a node that can no longer serve them."""
-        for group in [g for g, owner in self._owners.items() if owner == name and target in (None, g[0])]:
-            del self._owners[group]
+        self._backlog.disown(name, target)
 
     def spare(self, name: str, engine: EngineState, num_others: int) -> bool:
         """True if the node's next point may wait there: it is of a group of the node's own, or there are more free
@@ -86,9 +84,9 @@ class Points:
         state = self.next(name, engine)
         if state is None or not isinstance(state.unit, Timed):
             return False
-        return group_of(state.unit) in self._owners or (
-            self._backlog.num_free_groups(engine.target, engine.launch, self._owners) > num_others
-        )
+        if self._backlog.owner(group_of(state.unit)) is not None:
+            return True
+        return self._backlog.num_free_groups(engine.target, engine.launch) > num_others
 
     def startable(self, name: str, target: str, *, blocks: bool) -> tuple[int, str, int] | None:
         """(place in the plan, target, launch) of the first unit for which the node may start an engine of the target.
