@@ -1,50 +1,23 @@
-"""A fleet on a virtual clock: the real dispatcher, nodes that decode in batches, and no wait.
-
-A node's running answers all grow at the same speed, and the time per token grows with their number as the table says
-that was measured on the real machines. So a simulated hour takes milliseconds and comes out the same every time.
-"""
+"""Two exams on a fleet of two targets, on the virtual clock of `raybench.plan.forecast`: the same on every machine."""
 
 import heapq
 import math
 import random
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from raybench.plan.dispatch import Dispatcher
-from raybench.plan.events import (
-    Action,
-    EngineReady,
-    EngineStopped,
-    Event,
-    NodeJoined,
-    NodeLost,
-    ReplaceNode,
-    RunUnit,
-    SampleDone,
-    SlotLost,
-    StartEngine,
-    StopEngine,
-    UnitDone,
-)
+from raybench.plan.forecast import Forecast, Speed
 from raybench.plan.order import longest_first
 from raybench.records import EvalUnit, Message, SampleSpec, Sampling
 
-ITL_MS: Mapping[str, Mapping[int, float]] = {
-    "h200": {1: 12.20, 4: 12.56, 8: 13.68, 16: 15.48, 64: 22.75},
-    "b200": {1: 7.51, 4: 8.88, 8: 9.63, 16: 10.97, 64: 15.39},
+SPEEDS: Mapping[str, Speed] = {
+    "h200": Speed({1: 0.01220, 4: 0.01256, 8: 0.01368, 16: 0.01548, 64: 0.02275}),
+    "b200": Speed({1: 0.00751, 4: 0.00888, 8: 0.00963, 16: 0.01097, 64: 0.01539}),
 }
 """Time per token by running requests, as the report that this project grew from has them."""
 
 CAP_TOKENS = 32_768
-
-
-def token_s(table: Mapping[int, float], running: int) -> float:
-    """Time per token of each of so many answers, between the table's points by a straight line."""
-    sizes = sorted(table)
-    place = min(max(bisect_right(sizes, running), 1), len(sizes) - 1)
-    low, high = sizes[place - 1], sizes[place]
-    return (table[low] + (table[high] - table[low]) * (max(running, 1) - low) / (high - low)) / 1000
 
 
 @dataclass(frozen=True)
@@ -104,130 +77,11 @@ def blocks(target: str, exam: Exam, block_size: int, concurrency: int) -> list[E
     ]  # fmt: skip
 
 
-@dataclass
-class Node:
-    """One node: `grown` is how many tokens an answer that began with the node would have by now."""
-
-    target: str
-    slot: int
-    grown: float = 0.0
-    at_s: float = 0.0
-    answers: list[tuple[float, str]] = field(default_factory=list)
-    """(value of `grown` at which it ends, sample), a heap."""
-    left: dict[str, set[str]] = field(default_factory=dict)
-    """Samples of every running block that have not ended."""
-    attempts: dict[str, int] = field(default_factory=dict)
-    began: dict[str, float] = field(default_factory=dict)
-
-    def catch_up(self, now_s: float) -> None:
-        """Let the answers grow until now."""
-        if self.answers:
-            self.grown += (now_s - self.at_s) / token_s(ITL_MS[self.target], len(self.answers))
-        self.at_s = now_s
-
-    def next_end_s(self) -> float:
-        """When the next answer ends, if nothing begins before."""
-        if not self.answers:
-            return math.inf
-        return self.at_s + max(self.answers[0][0] - self.grown, 0) * token_s(ITL_MS[self.target], len(self.answers))
-
-
-@dataclass
-class Simulation:
-    """The clock, the nodes, and what they have done."""
-
-    dispatcher: Dispatcher
-    targets: Sequence[str]
-    """Target of every slot."""
-    lengths: Mapping[str, int]
-    """Tokens of every answer, by the sample's name without the target."""
-    lose: tuple[str, float] | None = None
-    """A node and the time at which it is lost for good."""
-    now_s: float = 0.0
-    nodes: dict[str, Node] = field(default_factory=dict)
-    ends_s: dict[str, float] = field(default_factory=dict)
-    """When the last answer of every target ended."""
-    wasted_tokens: float = 0.0
-    """Tokens of answers that were cut by a loss."""
-    longest_cut_tokens: int = 0
-    """Whole length of the longest of these answers."""
-    begun: list[str] = field(default_factory=list)
-
-    def run(self) -> "Simulation":
-        """Play to the end."""
-        for slot, target in enumerate(self.targets):
-            self.nodes[f"n{slot}"] = Node(target, slot)
-        for name, node in self.nodes.items():
-            self._hear(NodeJoined(name, node.slot, frozenset([name])))
-        while not self.dispatcher.finished:
-            name = min(self.nodes, key=lambda n: self.nodes[n].next_end_s())
-            at_s = self.nodes[name].next_end_s()
-            if self.lose is not None and self.lose[1] <= at_s:
-                (lost, self.now_s), self.lose = self.lose, None
-                self._lose(lost)
-                continue
-            assert at_s < math.inf, "nothing runs and the dispatcher is not finished"
-            self.now_s = at_s
-            self._end(name, self.nodes[name])
-        return self
-
-    def _lose(self, name: str) -> None:
-        node = self.nodes.pop(name)
-        node.catch_up(self.now_s)
-        self.wasted_tokens += sum(node.grown - node.began[sample] for _, sample in node.answers)
-        self.longest_cut_tokens = max((self.lengths[sample.partition("/")[2]] for _, sample in node.answers), default=0)
-        self._hear(NodeLost(name, "gone"))
-
-    def _end(self, name: str, node: Node) -> None:
-        node.catch_up(self.now_s)
-        _, sample = heapq.heappop(node.answers)
-        self.ends_s[node.target] = self.now_s
-        block = next(key for key, left in node.left.items() if sample in left)
-        node.left[block].discard(sample)
-        self._hear(SampleDone(name, sample))
-        if not node.left[block]:
-            del node.left[block]
-            self._hear(UnitDone(name, block, node.attempts[block]))
-
-    def _hear(self, event: Event) -> None:
-        for action in self.dispatcher.handle(event):
-            self._do(action)
-
-    def _do(self, action: Action) -> None:
-        match action:
-            case StartEngine():
-                self._hear(EngineReady(action.node))
-            case StopEngine():
-                self._hear(EngineStopped(action.node))
-            case RunUnit():
-                self._begin(action)
-            case ReplaceNode():
-                self._hear(SlotLost(action.slot, "no machine is free"))
-            case _:
-                raise AssertionError(action)
-
-    def _begin(self, action: RunUnit) -> None:
-        assert isinstance(action.unit, EvalUnit)
-        node = self.nodes[action.node]
-        node.catch_up(self.now_s)
-        self.begun.append(action.unit.key)
-        node.left[action.unit.key] = {sample.key for sample in action.unit.samples}
-        node.attempts[action.unit.key] = action.attempt
-        for sample in action.unit.samples:
-            node.began[sample.key] = node.grown
-            heapq.heappush(node.answers, (node.grown + self.lengths[sample.key.partition("/")[2]], sample.key))
-
-
-def capacity_tok_per_s(target: str, concurrency: int) -> float:
-    """Most tokens per second that one node can give."""
-    return max(n / token_s(ITL_MS[target], n) for n in range(1, concurrency + 1))
-
-
 def lower_bound_s(target: str, num_nodes: int, concurrency: int, lengths: Iterable[int]) -> float:
     """No schedule can be faster: the longest answer alone, or all tokens at full speed on all nodes."""
     tokens = list(lengths)
-    work_s = sum(tokens) / (num_nodes * capacity_tok_per_s(target, concurrency))
-    return max(max(tokens) * token_s(ITL_MS[target], 1), work_s)
+    work_s = sum(tokens) / (num_nodes * SPEEDS[target].capacity_tok_per_s(concurrency))
+    return max(max(tokens) * SPEEDS[target].per_token_s(1), work_s)
 
 
 def static_s(target: str, num_nodes: int, concurrency: int, exams: Sequence[Exam], lengths: Mapping[str, int]) -> float:
@@ -245,14 +99,15 @@ def _share(exam: Exam, lengths: Mapping[str, int], share: int, num_shares: int) 
 
 
 def _alone_s(target: str, concurrency: int, queue: list[int]) -> float:
-    node, at_s = Node(target, 0), 0.0
+    """Time of one node for a queue of answers, its batch kept full."""
+    at_s = grown = 0.0
+    running: list[float] = []
     queue.reverse()
-    while queue or node.answers:
-        while queue and len(node.answers) < concurrency:
-            heapq.heappush(node.answers, (node.grown + queue.pop(), ""))
-        at_s = node.next_end_s()
-        node.catch_up(at_s)
-        heapq.heappop(node.answers)
+    while queue or running:
+        while queue and len(running) < concurrency:
+            heapq.heappush(running, grown + queue.pop())
+        at_s += (running[0] - grown) * SPEEDS[target].per_token_s(len(running))
+        grown = heapq.heappop(running)
     return at_s
 
 
@@ -279,11 +134,11 @@ class Setting:
     seed: int
     concurrency: int = 32
     block_size: int = 4
-    noise: float = 0.3
+    noise: float = 0.15
     """Error of the estimated lengths, as the standard deviation of the logarithm."""
 
 
-def play(setting: Setting, lose: tuple[str, float] | None = None) -> tuple[Simulation, dict[str, int]]:
+def play(setting: Setting, lose: tuple[str, float] | None = None) -> tuple[Forecast, dict[str, int]]:
     """Both exams on both targets; returns how it went and the tokens of every answer."""
     lengths = {name: tokens for exam in EXAMS for name, tokens in exam.lengths(setting.seed).items()}
     units = [
@@ -293,9 +148,10 @@ def play(setting: Setting, lose: tuple[str, float] | None = None) -> tuple[Simul
         for block in blocks(target, exam, setting.block_size, setting.concurrency)
     ]
     ordered = longest_first(units, expected(units, lengths, setting.noise, setting.seed))
-    slots = [target for target in TARGETS for _ in range(setting.num_nodes)]
-    dispatcher = Dispatcher(ordered, {slot: (target,) for slot, target in enumerate(slots)})
-    return Simulation(dispatcher, slots, lengths, lose).run(), lengths
+    slots = [(target,) for target in TARGETS for _ in range(setting.num_nodes)]
+    tokens = {f"{target}/{name}": float(number) for target in TARGETS for name, number in lengths.items()}
+    dispatcher = Dispatcher(ordered, dict(enumerate(slots)))
+    return Forecast(dispatcher, slots, SPEEDS, tokens, {}, lose=lose).run(), lengths
 
 
 @dataclass(frozen=True)
@@ -333,7 +189,7 @@ def figures(setting: Setting) -> list[Figures]:
         lost, _ = play(setting, (f"n{number * setting.num_nodes}", makespan_s / 2))
         shown_tok_per_s = tokens / makespan_s / setting.num_nodes
         lost_tokens = tokens / setting.num_nodes / 2 + lost.wasted_tokens
-        again_s = lost.longest_cut_tokens * token_s(ITL_MS[target], setting.concurrency)
+        again_s = lost.longest_cut_tokens * SPEEDS[target].per_token_s(setting.concurrency)
         result.append(
             Figures(
                 target, makespan_s,

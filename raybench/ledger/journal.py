@@ -6,8 +6,8 @@ that does not fit is refused, because a ledger that is half understood is worse 
 itself and of the hash before it: a number that was changed by hand, a line that was taken out, doubled or moved shows.
 That guards against accidents, not against somebody who makes the hashes anew.
 
-A record is the kernel's when `append` returns: the death of the driver cannot undo it. That it is on the disk, so that a
-power cut cannot either, is seen to by a thread of its own: a disk that is slow to sync must not keep a fleet waiting.
+A record is the kernel's when `append` returns: the death of the driver cannot undo it. That it is on the disk, so that
+a power cut cannot either, is seen to by a thread of its own: a disk that is slow to sync must not keep a fleet waiting.
 """
 
 import fcntl

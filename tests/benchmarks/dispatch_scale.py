@@ -2,8 +2,8 @@
 
 100,000 units (nine in ten are samples, the others load points) on 128 nodes: at least 10,000 events a second and less
 than 2 GiB. Then the same on a disk that takes a second for every sync: a ledger write must not keep dispatch waiting.
-Every answer of a unit is an event, and so is every record that is written of it; both are counted. Prints its figures as
-lines of JSON; exit code 1 if a limit is broken.
+Every answer of a unit is an event, and so is every record that is written of it; both are counted. Prints its figures
+as lines of JSON; exit code 1 if a limit is broken.
 """
 
 import json
