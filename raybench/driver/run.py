@@ -8,7 +8,7 @@ import asyncio
 import json
 import platform
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +27,12 @@ from raybench.driver.screen import Screen
 from raybench.driver.store import Mirror
 from raybench.driver.waiting import await_slots
 from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, PlanError
-from raybench.ledger.bodies import Decision, PlanBody, RunBody
+from raybench.ledger.bodies import ESTIMATE, Decision, PlanBody, RunBody
 from raybench.ledger.journal import Journal
 from raybench.ledger.view import RunView, fold
-from raybench.plan.demands import demands, num_cpu_slots
+from raybench.plan.demands import Slot, demands, num_cpu_slots
 from raybench.plan.dispatch import Dispatcher
+from raybench.plan.estimate import Known, estimate, expected_lengths, known_from
 from raybench.plan.events import (
     Drain,
     Event,
@@ -45,9 +46,11 @@ from raybench.plan.events import (
     UnitsDropped,
 )
 from raybench.plan.keys import plan_digest
+from raybench.plan.order import longest_first
 from raybench.plan.searches import Searches
 from raybench.plan.watch import Watch
 from raybench.records import (
+    AnyUnit,
     CheckUnit,
     EvalUnit,
     Failure,
@@ -83,6 +86,8 @@ class Order:
     command: tuple[str, ...]
     wait_s: float = 0.0
     """How long machines that are missing are waited for."""
+    earlier: tuple[RunView, ...] = ()
+    """Ledgers of earlier runs, for the order of work and the estimate."""
     mirror: Mirror | None = None
     """Copies the folder to object storage, where the run is to lie there."""
 
@@ -122,10 +127,14 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
             if journal is None:
                 journal = Journal.create(order.folder)
             begun = _begin(journal, order, cluster, view)
-            known = view.nodes if view else {}
-            fleet = Fleet(FleetOrder(order.run_id, order.config, _answer_key(order.plan)), slots, len(known))
+            known = known_from([*order.earlier, *([view] if view else [])])
+            units = longest_first((*order.plan.units, *added), expected_lengths(order.config, work, known))
+            begun += _predict(journal, order, [unit for unit in units if unit.key not in settled], slots, known)
+            fleet = Fleet(
+                FleetOrder(order.run_id, order.config, _answer_key(order.plan)), slots, len(view.nodes) if view else 0
+            )
             dispatcher = Dispatcher(
-                (*order.plan.units, *added), {i: slot.targets for i, slot in enumerate(slots)}, hold=order.hold,
+                units, {i: slot.targets for i, slot in enumerate(slots)}, hold=order.hold,
                 done=view.done if view else (), done_samples=view.samples if view else (),
                 attempts=view.attempts if view else {},
             )  # fmt: skip
@@ -224,6 +233,19 @@ def _begin(journal: Journal, order: Order, cluster: Cluster, view: RunView | Non
     if view is None or view.plan is None:
         written.append(journal.append("plan", PlanBody(digest=plan_digest(order.plan), plan=order.plan)))
     return written
+
+
+def _predict(
+    journal: Journal, order: Order, units: list[AnyUnit], slots: Sequence[Slot], known: Known
+) -> list[LedgerRecord]:
+    """Write down how long every target is to take, for the report to hold against what came."""
+    predicted = estimate(order.config, units, [slot.targets for slot in slots], known)
+    return [
+        journal.append("decision", Decision(
+            what=ESTIMATE, target=one.target, reason="as planned, without faults", numbers=one.numbers
+        ))
+        for one in predicted.targets
+    ]  # fmt: skip
 
 
 def _answer_key(plan: Plan) -> Mapping[str, str]:

@@ -41,6 +41,8 @@ class Speed:
     followed beyond the last."""
     startup_s: float = 0.0
     """From the start until it answers."""
+    prefill_tok_per_s: float = 20_000.0
+    """Prompt tokens per second, where load points are reckoned from it."""
 
     def per_token_s(self, running: int) -> float:
         """Time per token of each of so many answers."""
