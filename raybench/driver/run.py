@@ -25,7 +25,7 @@ from raybench.driver.fleet import Fleet, FleetOrder, Occurrence
 from raybench.driver.machine import check_this_machine
 from raybench.driver.screen import Screen
 from raybench.driver.store import Mirror
-from raybench.driver.waiting import await_slots
+from raybench.driver.waiting import await_slots, some_slots
 from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, PlanError
 from raybench.ledger.bodies import ESTIMATE, Decision, PlanBody, RunBody
 from raybench.ledger.journal import Journal
@@ -49,6 +49,7 @@ from raybench.plan.keys import plan_digest
 from raybench.plan.order import longest_first
 from raybench.plan.searches import Searches
 from raybench.plan.watch import Watch
+from raybench.plan.watchdog import Watchdog
 from raybench.records import (
     AnyUnit,
     CheckUnit,
@@ -65,6 +66,12 @@ from raybench.validity.holding import looks
 
 DRAIN_LIMIT_S = 20.0
 """Time that running units and starting engines have after a signal; then they are left to the end of their actors."""
+
+LOOK_S = 5.0
+"""Between two looks for units without progress and for machines that are to be taken away."""
+
+LATE_JOIN_S = 3600.0
+"""How long a node may still join a run that began with fewer; when all others are lost, it is waited for so long."""
 
 SHOWN_CHANGES = 8
 """Differences between two configurations that a message shows."""
@@ -86,6 +93,8 @@ class Order:
     command: tuple[str, ...]
     wait_s: float = 0.0
     """How long machines that are missing are waited for."""
+    fewer: bool = False
+    """True: begin as soon as every target has a machine, and let others join."""
     earlier: tuple[RunView, ...] = ()
     """Ledgers of earlier runs, for the order of work and the estimate."""
     mirror: Mirror | None = None
@@ -121,7 +130,7 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
         cluster = connect(order.address, num_cpu_slots(wanted))
         try:
             say(cluster.words)
-            slots = await_slots(wanted, order.wait_s, say)
+            slots = (some_slots if order.fewer else await_slots)(wanted, order.wait_s, say)
             if not cluster.private:
                 check_versions(machines())
             if journal is None:
@@ -257,6 +266,10 @@ def _answer_key(plan: Plan) -> Mapping[str, str]:
     }
 
 
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
 class _Loop:
     """Occurrences in, ledger records and actions out, until the dispatcher has nothing left."""
 
@@ -268,6 +281,7 @@ class _Loop:
         self._fleet = fleet
         self._chronicle = chronicle
         self._screen = chronicle.screen
+        self._watchdog = Watchdog()
         self._signal: int | None = None
         self._drain_ends_s: float | None = None
         """On the event loop's clock; None = nobody asked for an end."""
@@ -280,7 +294,7 @@ class _Loop:
         for number in SIGNAL_EXITS:
             # After ray.init, which puts handlers of its own in place.
             loop.add_signal_handler(number, self._interrupt, number)
-        showing = asyncio.ensure_future(self._chronicle.keep_showing())
+        aside = [asyncio.ensure_future(work) for work in (self._chronicle.keep_showing(), self._keep_watching())]
         try:
             for decision in [*self._watch.due(), *self._searches.due()]:
                 self._rule(decision)
@@ -297,9 +311,19 @@ class _Loop:
             counts = {name: float(number) for name, number in self._dispatcher.counts().items()}
             self._chronicle.append("decision", Decision(what=what, reason=f"exit {self._signal or 0}", numbers=counts))
         finally:
-            showing.cancel()
+            for task in aside:
+                task.cancel()
             await self._close()
         return Outcome(self._signal)
+
+    async def _keep_watching(self) -> None:
+        """End what makes no progress, and look for machines that leave, until it is cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for late in self._watchdog.overdue(_now_s()):
+                self._screen.line(f"{late.node}: {late.key}: {late.reason}")
+                self._fleet.end_unit(late)
+            self._fleet.look_for_leaving()
 
     async def _next(self) -> Occurrence | None:
         """The next occurrence; None when the time to drain is over."""
@@ -338,11 +362,14 @@ class _Loop:
             return
         if isinstance(event, NodeLost):
             self._write_loss(event)
+            self._watchdog.lost(event.node)
         if isinstance(event, UnitDone | UnitFailed):
             self._watch.ended(event.key)
+            self._watchdog.ended(event.node, event.key, _now_s())
             self._search(occurrence)
         self._act(event)
         for sample in (entry.body for entry in occurrence.entries if isinstance(entry.body, SampleRecord)):
+            self._watchdog.sample(occurrence.node or "", sample.unit, _now_s())
             for decision in self._watch.sample(sample):
                 self._rule(decision)
 
@@ -375,6 +402,7 @@ class _Loop:
             if isinstance(action, RunUnit):
                 if isinstance(action.unit, EvalUnit):
                     self._watch.started(action.unit)
+                self._watchdog.started(action.node, action.unit, _now_s())
                 body = {"target": action.unit.target, "kind": action.unit.kind}
                 start = self._fleet.start_of(action.node)
                 self._chronicle.append(
