@@ -262,20 +262,24 @@ def test_giving_up_is_an_attempt_of_its_own() -> None:
     play(FakeCloud(FakeActor), script)
 
 
+M0, M1, M7 = "a0" * 28, "a1" * 28, "a7" * 28
+"""Ids as Ray makes them."""
+
+
 def gpus(name: str) -> Machine:
-    return Machine(name, f"{name}.host", 8, 8, ("H200",))
+    return Machine(name, "h.host", 8, 8, ("H200",))
 
 
-GPU_SLOT = Slot("m0", "H200", 8, 1.0, ("a",))
+GPU_SLOT = Slot(M0, "H200", 8, 1.0, ("a",))
 
 
 def test_a_node_on_a_drained_machine_leaves_once_and_is_let_go_when_its_engine_is_stopped() -> None:
-    clouds = FakeCloud(FakeActor, machines=(gpus("m0"), gpus("m1")))
+    clouds = FakeCloud(FakeActor, machines=(gpus(M0), gpus(M1)))
 
     async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
         await join(heard)
         fleet.look_for_leaving()
-        clouds.leaving = frozenset(["m0"])
+        clouds.leaving = frozenset([M0])
         fleet.look_for_leaving()
         fleet.look_for_leaving()
         told = await heard()
@@ -284,7 +288,7 @@ def test_a_node_on_a_drained_machine_leaves_once_and_is_let_go_when_its_engine_i
         fleet.do(ReplaceNode(0))
         joined = (await heard()).event
         assert isinstance(joined, NodeJoined) and joined.node == "n1"
-        assert clouds.actors[1].spec.ray_node_id == "m1", "the drained machine is not asked again"
+        assert clouds.actors[1].spec.ray_node_id == M1, "the drained machine is not asked again"
         fleet.do(WithdrawUnit("n0", "key", 1))
         fleet.do(ReleaseNode("n0", "drained"))
         assert (await heard()).event is None
@@ -302,16 +306,16 @@ def test_a_slot_whose_machine_is_gone_takes_the_next_one_that_comes(monkeypatch:
     async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
         await asyncio.sleep(0.1)
         assert clouds.actors == []
-        clouds.machines = (Machine("cpu", "c.host", 8, 0, ()), gpus("m7"))
+        clouds.machines = (Machine("cpu", "c.host", 8, 0, ()), gpus(M7))
         await join(heard)
-        assert clouds.actors[0].spec.ray_node_id == "m7"
+        assert clouds.actors[0].spec.ray_node_id == M7
 
     play(clouds, script, GPU_SLOT, join_limit_s=30)
 
 
 def test_two_slots_never_take_the_same_machine_and_the_one_without_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.05)
-    clouds = FakeCloud(FakeActor, machines=(gpus("m1"),))
+    clouds = FakeCloud(FakeActor, machines=(gpus(M1),))
 
     async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
         fleet.make_node(1)
