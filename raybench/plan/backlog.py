@@ -18,7 +18,7 @@ Group = tuple[str, str, int, int]
 Entry = tuple[int, str]
 """(place in the order of the units, key): the smallest goes first."""
 
-STATES = ("pending", "running", "done", "dropped", "given_up")
+STATES: tuple[str, ...] = ("pending", "running", "done", "dropped", "given_up")
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Backlog:
         self._states: dict[str, UnitState] = {}
         self._places: dict[str, int] = {}
         self._targets: dict[str, _Target] = {}
-        self._counts = dict.fromkeys(STATES, 0)
+        self._counts: dict[str, int] = dict.fromkeys(STATES, 0)
         self._owners: dict[Group, str] = {}
         self._owned: dict[str, dict[Group, None]] = {}
         """By node: its groups that have pending units, and some that have none any more."""

@@ -626,3 +626,134 @@ def test_what_was_dropped_before_any_node_came_ends_the_run_at_once() -> None:
     dispatcher = Dispatcher([block("a", 0)], {0: ("a",)})
     assert dispatcher.handle(UnitsDropped(frozenset(["a-e0"]))) == []
     assert dispatcher.finished
+
+
+def joined(dispatcher: Dispatcher, *nodes: str) -> list[Action]:
+    """One node for each slot, with its engine up; returns the actions of all engines' events."""
+    actions: list[Action] = []
+    for slot, node in enumerate(nodes):
+        dispatcher.handle(NodeJoined(node, slot, frozenset([node])))
+    for node in nodes:
+        actions += dispatcher.handle(EngineReady(node))
+    return actions
+
+
+def given(actions: list[Action]) -> list[tuple[str, str]]:
+    return [(action.node, action.unit.key) for action in actions if isinstance(action, RunUnit)]
+
+
+def test_blocks_run_side_by_side_up_to_the_concurrency_and_every_sample_makes_room() -> None:
+    dispatcher = Dispatcher([block("a", i, 3, 7) for i in range(4)], {0: ("a",)})
+    assert given(joined(dispatcher, "n0")) == [("n0", "a-e0"), ("n0", "a-e1")]
+    assert dispatcher.handle(SampleDone("n0", "a-q1-0")) == [], "five are in flight, and three more are eight"
+    assert dispatcher.handle(SampleDone("n0", "a-q1-0")) == [], "told twice"
+    assert given(dispatcher.handle(SampleDone("n0", "a-q0-0"))) == [("n0", "a-e2")]
+    assert [key for key, _ in dispatcher.running_on("n0")] == ["a-e0", "a-e1", "a-e2"]
+
+
+def test_blocks_are_spread_over_the_nodes_of_their_target_and_never_go_to_another() -> None:
+    units = [block("a", i, 2, 4) for i in range(6)] + [block("b", 0, 2, 4)]
+    dispatcher = Dispatcher(units, {0: ("a",), 1: ("a",), 2: ("b",)})
+    for slot, node in enumerate(("n0", "n1", "n2")):
+        dispatcher.handle(NodeJoined(node, slot, frozenset([node])))
+    assert given(dispatcher.handle(EngineReady("n2"))) == [("n2", "a-e0".replace("a", "b"))]
+    assert given(dispatcher.handle(EngineReady("n0"))) == [("n0", "a-e0"), ("n0", "a-e1")]
+    assert given(dispatcher.handle(EngineReady("n1"))) == [("n1", "a-e2"), ("n1", "a-e3")]
+    dispatcher.handle(SampleDone("n0", "a-q0-0"))
+    assert given(dispatcher.handle(SampleDone("n0", "a-q0-1"))) == [("n0", "a-e4")], "the one with room takes the next"
+
+
+def test_a_node_that_failed_a_block_is_stopped_only_when_its_other_blocks_have_ended() -> None:
+    dispatcher = Dispatcher([block("a", i, 1, 4) for i in range(2)], {0: ("a",)})
+    joined(dispatcher, "n0")
+    assert dispatcher.handle(UnitFailed("n0", "a-e0", 1, Failure(cause="engine_died", message="x"))) == []
+    assert dispatcher.handle(UnitFailed("n0", "a-e1", 1, Failure(cause="engine_died", message="x"))) == [
+        StopEngine("n0", "engine_died")
+    ]
+
+
+def test_the_cheapest_point_goes_first_alone_and_the_fan_out_follows() -> None:
+    units = [perf("a", size, repeat) for repeat in range(2) for size in (16, 1, 4)]
+    dispatcher = Dispatcher([*units, block("a", 0)], {0: ("a",), 1: ("a",)})
+    assert given(joined(dispatcher, "n0", "n1")) == [("n0", "a-s-1-0-0")]
+    actions = dispatcher.handle(UnitDone("n0", "a-s-1-0-0", 1))
+    assert given(actions)[:2] == [("n1", "a-s-16-1-0"), ("n0", "a-s-16-0-0")]
+
+
+def test_a_first_point_that_cannot_be_measured_takes_the_others_along_but_not_the_samples() -> None:
+    dispatcher = Dispatcher([perf("a", 1), perf("a", 4), perf("b", 4), block("a", 0)], {0: ("a",), 1: ("b",)})
+    actions = joined(dispatcher, "n0", "n1")
+    for attempt in range(1, RETRIES["client"] + 2):
+        failure = Failure(cause="client", message="refused")
+        actions = dispatcher.handle(UnitFailed("n0", "a-s-1-0-0", attempt, failure))
+    given_up = [action for action in actions if isinstance(action, GiveUp)]
+    assert [action.key for action in given_up] == ["a-s-1-0-0", "a-s-4-0-0"]
+    assert "first and cheapest point (a-s-1-0-0)" in given_up[1].failure.message
+    assert given(actions) == [("n0", "a-e0")]
+    assert dispatcher.counts() == {"pending": 0, "running": 2, "done": 0, "dropped": 0, "given_up": 2}
+
+
+def test_a_target_that_a_point_came_back_from_needs_no_first_one_on_resume() -> None:
+    units = [perf("a", 1, 0), perf("a", 4, 0), perf("a", 1, 1), perf("a", 4, 1)]
+    dispatcher = Dispatcher(units, {0: ("a",), 1: ("a",)}, done=["a-s-4-1-0"])
+    assert given(joined(dispatcher, "n0", "n1")) == [
+        ("n0", "a-s-1-0-0"), ("n0", "a-s-4-0-0"), ("n1", "a-s-1-1-0")
+    ]  # fmt: skip
+
+
+def leading(*units: PerfUnit, nodes: int = 1) -> tuple[Dispatcher, list[Action]]:
+    """A dispatcher whose first point is back; returns what follows from that."""
+    dispatcher = Dispatcher(units, dict.fromkeys(range(nodes), ("a",)))
+    joined(dispatcher, *(f"n{number}" for number in range(nodes)))
+    return dispatcher, dispatcher.handle(UnitDone("n0", units[0].key, 1))
+
+
+def test_the_next_point_waits_at_the_node() -> None:
+    dispatcher, actions = leading(*(perf("a", size) for size in (1, 2, 3, 4)))
+    assert given(actions) == [("n0", "a-s-2-0-0"), ("n0", "a-s-3-0-0")]
+    assert given(dispatcher.handle(UnitDone("n0", "a-s-2-0-0", 1))) == [("n0", "a-s-4-0-0")]
+
+
+def test_a_point_that_another_node_could_begin_does_not_wait() -> None:
+    _, actions = leading(perf("a", 1), perf("a", 2), perf("a", 1, 1), nodes=2)
+    assert given(actions) == [("n1", "a-s-1-1-0"), ("n0", "a-s-2-0-0")]
+
+
+def test_no_point_waits_where_another_node_shares_the_host() -> None:
+    dispatcher = Dispatcher([*(perf(t, n) for t in ("a", "b") for n in (1, 2, 3))], {0: ("a",), 1: ("b",)})
+    started(dispatcher, {"n0": "a", "n1": "b"}, {"n0": "h", "n1": "h"})
+    assert given(dispatcher.handle(UnitDone("n0", "a-s-1-0-0", 1))) == [("n1", "b-s-1-0-0")]
+
+
+def test_a_point_that_only_waited_costs_nothing_when_its_node_is_lost_or_its_engine_fails() -> None:
+    dispatcher, _ = leading(*(perf("a", size) for size in (1, 2, 3)))
+    for attempt in range(1, 6):
+        dispatcher.handle(UnitFailed("n0", "a-s-3-0-0", attempt, Failure(cause="withdrawn", message="it waited")))
+        dispatcher.handle(UnitFailed("n0", "a-s-2-0-0", attempt, Failure(cause="withdrawn", message="it waited")))
+    assert dispatcher.counts()["given_up"] == 0
+    lost = dispatcher.handle(NodeLost("n0", "gone"))
+    assert lost == [ReplaceNode(0)]
+    assert dispatcher.counts() == {"pending": 2, "running": 0, "done": 1, "dropped": 0, "given_up": 0}
+
+
+def test_a_node_that_leaves_hands_back_what_waits_ends_what_runs_and_is_replaced_meanwhile() -> None:
+    dispatcher, _ = leading(*(perf("a", size) for size in (1, 2, 3, 4)))
+    assert dispatcher.handle(NodeLeaving("n0", "spot notice")) == [
+        WithdrawUnit("n0", "a-s-3-0-0", 1), ReplaceNode(0)
+    ]  # fmt: skip
+    assert dispatcher.handle(NodeLeaving("n0", "spot notice")) == []
+    dispatcher.handle(NodeJoined("n1", 0, frozenset(["n1"])))
+    assert given(dispatcher.handle(EngineReady("n1"))) == [("n1", "a-s-4-0-0")]
+    dispatcher.handle(UnitDone("n0", "a-s-2-0-0", 1))
+    actions = dispatcher.handle(UnitFailed("n0", "a-s-3-0-0", 1, Failure(cause="withdrawn", message="x")))
+    assert StopEngine("n0", "spot notice") in actions and given(actions) == [("n1", "a-s-3-0-0")]
+    assert dispatcher.handle(EngineStopped("n0")) == [ReleaseNode("n0", "spot notice")]
+    assert dispatcher.handle(NodeLost("n0", "gone")) == []
+
+
+def test_a_node_that_joins_late_gets_work_and_what_waits_for_it_is_not_given_up() -> None:
+    dispatcher = Dispatcher([block("a", i) for i in range(3)], {0: ("a",), 1: ("a",)})
+    dispatcher.handle(NodeJoined("n0", 0, frozenset(["n0"])))
+    assert given(dispatcher.handle(EngineReady("n0"))) == [("n0", "a-e0")]
+    dispatcher.handle(NodeJoined("n1", 1, frozenset(["n1"])))
+    assert given(dispatcher.handle(EngineReady("n1"))) == [("n1", "a-e1")]
