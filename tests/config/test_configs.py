@@ -21,6 +21,7 @@ def test_the_configurations_are_found() -> None:
         "simulated-h200-b200",
         "h200-one-gpu",
         "h200-one-rank",
+        "h200-eight-gpus",
         "qwen3-235b-fp8",
     }
 

@@ -1,7 +1,8 @@
 """The controlled run on one NVIDIA H200: SGLang's own tool and raybench's client send the very same requests.
 
 It removes the cause of the differences that `test_h200_fixtures.py` shows: other prompts, which with random weights
-means other experts and another amount of work.
+means other experts and another amount of work. A second run, on one NVIDIA H100, also removes the cause of what is left
+of the TTFT: the tool starts its clock before it encodes the request and connects.
 """
 
 import json
@@ -11,7 +12,8 @@ from statistics import median
 
 import pytest
 
-CONTROLLED = Path(__file__).parents[1] / "fixtures" / "h200" / "controlled.json"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "h200"
+CONTROLLED, CLOCKS = FIXTURES / "controlled.json", FIXTURES / "clocks.json"
 BATCH_SIZES = (1, 2, 4, 8, 16, 64)
 
 Row = Mapping[str, float]
@@ -37,12 +39,22 @@ def test_on_the_same_requests_decode_agrees_within_one_percent(quantity: str, ba
 
 
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
-def test_ttft_agrees_but_for_the_clock_that_starts_before_the_request_is_serialised(batch_size: int) -> None:
-    # The tool's clock runs while it serialises the batch and connects; ours starts with the first byte. So ours may not
-    # be the longer one, and at batch 2 the 2.6 ms between them are 0.5 ms more than the 2% that the others keep.
+def test_ttft_agrees_once_the_lead_of_the_tools_clock_is_taken_off(batch_size: int) -> None:
+    # Without that, batch 64 is 36 ms apart, of which 46 are lead.
+    rows = [row for row in json.loads(CLOCKS.read_text())["rows"] if row["batch_size"] == batch_size]
+    tool_s = median(row["last_ttft_s"] - row["lead_s"] for row in rows if row["client"] == "tool")
+    ours_s = median(row["last_ttft_s"] for row in rows if row["client"] == "ours")
+    assert abs(ours_s - tool_s) <= max(0.02 * tool_s, 0.002)
+
+
+@pytest.mark.parametrize("batch_size", BATCH_SIZES)
+def test_the_lead_of_the_tools_clock_is_what_the_h200_differed_by(batch_size: int) -> None:
+    # The lead was measured on another machine and GPU, where encoding the same bodies takes about as long.
+    rows = json.loads(CLOCKS.read_text())["rows"]
+    lead_s = median(row["lead_s"] for row in rows if row["client"] == "tool" and row["batch_size"] == batch_size)
     tool_s, ours_s = (_median(client, batch_size, "last_ttft_s") for client in ("tool", "ours"))
-    allowed_s = max(0.02 * tool_s, 0.002) + (0.0005 if batch_size == 2 else 0.0)
-    assert 0 <= tool_s - ours_s <= allowed_s
+    assert tool_s >= ours_s
+    assert abs(ours_s - (tool_s - lead_s)) <= max(0.02 * tool_s, 0.002)
 
 
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
