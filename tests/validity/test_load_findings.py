@@ -269,6 +269,17 @@ def test_client_and_server_count_differently() -> None:
     found = _only(_findings(change=_told(server=server)), "counts_differ", "warn")
     assert found.evidence["difference_fraction"] > 1
 
+    def told(every_s: float) -> list[Finding]:
+        looks = sampled(*((t * every_s, 8.0, 0.0) for t in range(round(50 / every_s))))
+        tok_per_s = found.evidence["client_output_tok_per_s"] / 1.08
+        return _findings(
+            change=_told(server=ServerSide(num_samples=len(looks), output_tok_per_s=tok_per_s, samples=looks))
+        )
+
+    assert [finding.code for finding in told(0.25)] == ["counts_differ"]
+    # Of few looks the first and the last decide what lies between them.
+    assert told(2) == []
+
 
 def test_kernels_without_a_tuned_configuration() -> None:
     def untuned(facts: EngineFacts) -> EngineFacts:
