@@ -5,9 +5,9 @@ runs on the live server of the first (`held-seed1` to `held-seed3`), interleaved
 `bench_one_batch_server` (`sglang_tool.json`). After a change of the report's words, write the reports anew with
 `raybench report tests/fixtures/h200/NAME` and read the difference.
 
-`serving-h100` is `configs/h200-serving.yaml` on one NVIDIA H100 (`--set targets.h200.accelerator=H100`). It was recorded two
-commits before calibrations had records of their own, and was rewritten once: they were moved out of the units' records,
-and a gauge that no version sets (`is_cuda_graph`) was left out. No number was changed.
+`serving-h100` is `configs/h200-serving.yaml` on one NVIDIA H100 (`--set targets.h200.accelerator=H100`). It was recorded
+two commits before calibrations had records of their own, and was rewritten once: they were moved out of the units'
+records, and a gauge that no version sets (`is_cuda_graph`) was left out. No number was changed.
 """
 
 import json
@@ -116,7 +116,12 @@ def _strings(value: object) -> Iterator[str]:
 def test_a_real_ledger_names_no_folder_of_its_machine(run: str) -> None:
     lines = (H200 / run / "ledger.jsonl").read_text().splitlines()
     assert lines
-    assert [text for line in lines for text in _strings(json.loads(line)) if text.startswith(("/", "~")) and text != "/generate"] == []
+    assert [
+        text
+        for line in lines
+        for text in _strings(json.loads(line))
+        if text.startswith(("/", "~")) and text != "/generate"
+    ] == []
 
 
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
