@@ -110,7 +110,8 @@ class Tool:
             "--backend", "sglang", "--base-url", self._url, "--model", self._tokenizer,
             "--tokenizer", self._tokenizer, "--dataset-name", "random-ids", "--tokenize-prompt",
             "--random-input-len", str(input_tokens), "--random-output-len", str(output_tokens),
-            "--random-range-ratio", str(self._range_ratio), "--num-prompts", str(num), "--max-concurrency", str(concurrency),
+            "--random-range-ratio", str(self._range_ratio), "--num-prompts", str(num),
+            "--max-concurrency", str(concurrency),
             "--warmup-requests", "0", "--disable-tqdm", "--seed", str(seed),
             "--output-file", str(self._folder / "rows.jsonl"),
         ]  # fmt: skip
@@ -128,7 +129,7 @@ class Tool:
 
 
 def full_window(start: Any, first: Any, last: Any, concurrency: int) -> tuple[float, float]:
-    """(from, to), seconds: from the first token of the slowest of the first streams until fewer are in flight for good."""
+    """(from, to), seconds: from the first token of the slowest of the first streams until too few are in flight."""
     times = np.concatenate([start, last])
     order = np.lexsort((np.repeat([1, 0], len(start)), times))
     in_flight = np.cumsum(np.repeat([1, -1], len(start))[order])
@@ -267,7 +268,8 @@ def main() -> None:
                     known = {"concurrency": streams, "num_requests": num, "pair": pair}
                     rows += [known | {"client": name} | row for name, row in zip(NAMES, found, strict=True) if pair]
                     print(f"  {streams} streams, pair {pair}: " + " against ".join(
-                        f"{name} {row['output_tok_per_s']:,.1f} tok/s, {1e3 * row['median_tpot_s']:.3f} ms" for name, row in zip(NAMES, found, strict=True)
+                        f"{name} {row['output_tok_per_s']:,.1f} tok/s, {1e3 * row['median_tpot_s']:.3f} ms"
+                        for name, row in zip(NAMES, found, strict=True)
                     ), file=sys.stderr, flush=True)  # fmt: skip
         finally:
             tool.close()

@@ -6,8 +6,8 @@ runs on the live server of the first (`held-seed1` to `held-seed3`), interleaved
 `raybench report tests/fixtures/h200/NAME` and read the difference.
 
 `serving-h100` is `configs/h200-serving.yaml` on one NVIDIA H100 (`--set targets.h200.accelerator=H100`). It was
-recorded two commits before calibrations had records of their own, and was rewritten once: they were moved out of the units'
-records, and a gauge that no version sets (`is_cuda_graph`) was left out. No number was changed.
+recorded two commits before calibrations had records of their own, and was rewritten once: they were moved out of the
+units' records, and a gauge that no version sets (`is_cuda_graph`) was left out. No number was changed.
 """
 
 import json
