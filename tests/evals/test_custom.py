@@ -152,15 +152,15 @@ def test_from_the_yaml_through_a_simulated_engine_to_the_outcomes(
     config = tmp_path / "own.yaml"
     config.write_text(STUDY.format(rows=_rows(tmp_path, *answers), grader=grader))
     settings = load(config, presets=presets_of)
-    (unit,) = [unit for unit in expand(settings, rows_of(settings.evals)).units if unit.kind == "eval"]
-    assert isinstance(unit, EvalUnit)
-    assert len(unit.samples) == 6
+    units = [unit for unit in expand(settings, rows_of(settings.evals)).units if isinstance(unit, EvalUnit)]
+    unit, samples = units[0], tuple(sample for unit in units for sample in unit.samples)
+    assert len(samples) == 6
     lines: list[SampleLine] = []
     model = timing(accuracy={"my-exam": accuracy}, time_scale=50.0)
-    with running(tmp_path, model, answer_key(unit.samples)) as (_, facts):
+    with running(tmp_path, model, answer_key(samples)) as (_, facts):
         job = ChatJob(
             url=facts.url, api_key=None, model="owner/simulated-model", unit=unit.key, target="h200", eval=unit.eval,
-            samples=unit.samples, sampling=unit.sampling, concurrency=4, timeout_s=60, time_scale=50.0,
+            samples=samples, sampling=unit.sampling, concurrency=4, timeout_s=60, time_scale=50.0,
         )  # fmt: skip
         asyncio.run(run_chat(job, lines.append))
     graded = outcomes([line.result for line in lines], eval_of(settings.evals[0]))
