@@ -101,6 +101,8 @@ def test_a_killed_worker_and_a_killed_server_are_replaced_and_their_units_redone
     assert len(results(found)) == NUM_UNITS
     assert max(r["attempt"] for r in results(found)) >= 2
     causes = [r["body"]["cause"] for r in of_kind(found, "unit_failed")]
+    # A point that only waited behind the one that failed was withdrawn: it never began.
+    causes = [cause for cause in causes if cause != "withdrawn"]
     assert causes in (["node_lost", "engine_died"], ["engine_died"]), "the worker may have been between two units"
     assert [r["body"]["what"] for r in of_kind(found, "decision")].count("node_lost") == 1
     assert [r["launch"] for r in of_kind(found, "engine")] == ["n0.0", "n1.0", "n1.1"]
