@@ -5,9 +5,9 @@ them. A node is idle from the end of a unit to the begin of its next one, by its
 node meanwhile. p99 of these gaps must be at most 100 ms. Prints its figures as one line of JSON; exit code 1 if the
 limit is broken.
 
-SPREAD, in percent, makes units up to so much longer or shorter (default 0). Units of one length that begin together
-end together: 128 processes that all wake at once on few cores wait for each other, whatever the driver does. Compare
-both before blaming either.
+SPREAD, in percent, makes units up to so much longer or shorter (default 0): units of one length that begin together end
+together. On two shared cores the processes of 128 actors and the driver want more CPU than there is, and the limit is
+not kept either way; look at the load of the machine before reading anything into a figure.
 """
 
 import asyncio
