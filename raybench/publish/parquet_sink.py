@@ -62,7 +62,7 @@ def points_of(run: RunContent) -> list[dict[str, Cell]]:
     """Load points of a run; of a point that has several rows, the last one counts."""
     latest = {(row.values["perf/sweep"], row.values["perf/batch_size"]): row for row in run.history}
     return [
-        _identity(run) | {name.removeprefix("perf/"): value for name, value in row.values.items()}
+        _identity(run) | {name.removeprefix("perf/"): value for name, value in (row.values | row.revisable).items()}
         for row in latest.values()
     ]
 
