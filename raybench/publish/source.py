@@ -12,7 +12,6 @@ from raybench.records import LedgerRecord
 from raybench.report.summary import make_report
 from raybench.report.write import rows_findings
 
-
 Reader = Callable[[Path], tuple[LedgerRecord, ...]]
 
 
@@ -24,6 +23,7 @@ def read_source(folder: Path, attempt: str = "", reader: Reader = read) -> Sourc
     if view.plan is None:
         raise LedgerError(f"{folder} holds no plan yet: there is nothing to publish. Try again when the run has begun.")
     # Asked on both sides of reading: a run that ended, or was resumed, in between has more records than were read, and
-    # a session that is taken for over gives rows to half measured points, under steps that no ledger that grew on would repeat.
+    # a session that is taken for over gives rows to half measured points, under steps that no ledger that grew on would
+    # repeat.
     closed = ended(records) or not (written_before or being_written(folder))
     return Source(records, view, make_report(view, rows_findings(view, folder)), closed, attempt)
