@@ -49,7 +49,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the flags of one command
     from tempfile import TemporaryDirectory
 
     from raybench.cli.run import flags, load_target
-    from raybench.driver.job import client_at
+    from raybench.driver.job import STOP_GRACE_S, JobOrder, client_at
     from raybench.driver.job import submit as submit_job
     from raybench.driver.shipment import ship
 
@@ -63,7 +63,9 @@ def submit(  # noqa: PLR0913, PLR0917 - the flags of one command
     with TemporaryDirectory(prefix="raybench-submit-") as shipment:
         ship(config, settings, sets or (), Path(shipment))
         entrypoint = ("python", "-m", "raybench", "run", config.name, *flags(sets, target), *words)
-        order = _order(settings, config, entrypoint, Path(shipment), folder, variables, stop_grace_s)
+        grace_s = STOP_GRACE_S if stop_grace_s is None else stop_grace_s
+        about = _about(settings, config, folder)
+        order = JobOrder(_new_id(settings.name), entrypoint, Path(shipment), variables, about, grace_s)
         submit_job(client, order, typer.echo)
     typer.echo(f"job {order.id} on {address}: {' '.join(entrypoint)}")
     typer.echo(f"results: {folder} (on the cluster)")
@@ -106,25 +108,24 @@ def _variables(wanted: "list[str] | tuple[str, ...]") -> dict[str, str]:
     return found
 
 
-def _order(  # noqa: PLR0913, PLR0917 - what a job is made of
-    settings: "RunConfig", config: Path, entrypoint: tuple[str, ...], shipment: Path, folder: str,
-    env: dict[str, str], stop_grace_s: float | None,
-) -> "JobOrder":  # fmt: skip
+def _new_id(name: str) -> str:
     import datetime
     import secrets
 
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"raybench-{name}-{stamp}-{secrets.token_hex(2)}"
+
+
+def _about(settings: "RunConfig", config: Path, folder: str) -> dict[str, str]:
+    """What the job's metadata say of the run."""
     from raybench import __version__
     from raybench.config.read import digest
-    from raybench.driver.job import STOP_GRACE_S, JobOrder, provenance
+    from raybench.driver.job import provenance
 
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-    metadata = {
+    return {
         "raybench": __version__, "name": settings.name, "config": config.name, "config_digest": digest(settings),
         "run_folder": folder, **provenance(config.absolute().parent),
     }  # fmt: skip
-    grace_s = STOP_GRACE_S if stop_grace_s is None else stop_grace_s
-    identity = f"raybench-{settings.name}-{stamp}-{secrets.token_hex(2)}"
-    return JobOrder(identity, entrypoint, shipment, env, metadata, grace_s)
 
 
 def _followed(client: "JobClient", order: "JobOrder", address: str, again: list[str]) -> int:

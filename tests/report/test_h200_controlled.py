@@ -49,11 +49,12 @@ def test_ttft_agrees_once_the_lead_of_the_tools_clock_is_taken_off(batch_size: i
 
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
 def test_the_lead_of_the_tools_clock_is_what_the_h200_differed_by(batch_size: int) -> None:
-    # The lead was measured on another machine and GPU, where encoding the same bodies takes about as long.
+    # The lead was measured on another machine with an H100; that encoding the same bodies took about as long on the
+    # H200's is what this shows.
     rows = json.loads(CLOCKS.read_text())["rows"]
     lead_s = median(row["lead_s"] for row in rows if row["client"] == "tool" and row["batch_size"] == batch_size)
     tool_s, ours_s = (_median(client, batch_size, "last_ttft_s") for client in ("tool", "ours"))
-    assert tool_s >= ours_s
+    assert 0 <= tool_s - ours_s <= max(0.02 * tool_s, 0.002, lead_s)
     assert abs(ours_s - (tool_s - lead_s)) <= max(0.02 * tool_s, 0.002)
 
 
