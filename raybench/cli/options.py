@@ -1,9 +1,12 @@
 """Arguments that more than one command takes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from raybench.ledger.view import RunView
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration, a YAML file.", show_default=False)]
 
@@ -16,3 +19,22 @@ Sets = Annotated[
         show_default=False,
     ),
 ]
+
+Earlier = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--earlier",
+        metavar="RUN_DIR",
+        help="Earlier run of the same model: its lengths and speeds order the work and predict its time. "
+        "May be repeated.",
+        show_default=False,
+    ),
+]
+
+
+def earlier_views(folders: list[Path] | None) -> "tuple[RunView, ...]":
+    """Ledgers of earlier runs, read. Raises LedgerError."""
+    from raybench.ledger.journal import read
+    from raybench.ledger.view import fold
+
+    return tuple(fold(read(folder)) for folder in folders or ())

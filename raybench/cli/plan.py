@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raybench.cli.options import Config, Sets
+from raybench.cli.options import Config, Earlier, Sets, earlier_views
 
 if TYPE_CHECKING:
     from raybench.config.schema import RunConfig
     from raybench.plan.demands import Demand
+    from raybench.plan.estimate import Estimate
     from raybench.records import AnyUnit, Plan
 
 
@@ -18,6 +20,10 @@ def plan(
     config: Config,
     sets: Sets = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    with_estimate: Annotated[
+        bool, typer.Option("--estimate", help="Predict makespan, GPU-hours and cost of every target.")
+    ] = False,
+    earlier: Earlier = None,
 ) -> None:
     """Print the units of every target, their keys, and what they ask of the cluster."""
     from raybench.config.read import digest, load
@@ -26,6 +32,7 @@ def plan(
     from raybench.load.texts import texts_of
     from raybench.load.traces import traces_of
     from raybench.plan.demands import demands
+    from raybench.plan.estimate import estimate, known_from
     from raybench.plan.expand import expand
     from raybench.plan.keys import plan_digest
     from raybench.plan.serving import Files
@@ -36,6 +43,10 @@ def plan(
         typer.echo(f"note: {note}", err=True)
     whole = expand(settings, rows, Files(traces_of(settings.trace_sweeps), texts_of(settings.perf)))
     wanted = demands(settings)
+    predicted = None
+    if with_estimate:
+        slots = [(demand.target,) for demand in wanted for _ in range(demand.nodes)]
+        predicted = estimate(settings, whole.units, slots, known_from(earlier_views(earlier)))
     if as_json:
         content = {
             "name": settings.name,
@@ -53,10 +64,13 @@ def plan(
             ],
             "units": [_row(unit) for unit in whole.units],
             "rules": [rule.model_dump(mode="json") for rule in whole.rules],
+            "estimate": None if predicted is None else asdict(predicted),
         }
         typer.echo(json.dumps(content, indent=2))
         return
     _print(settings, whole, wanted, plan_digest(whole))
+    if predicted is not None:
+        _print_estimate(predicted)
 
 
 def _row(unit: "AnyUnit") -> dict[str, str | int]:
@@ -116,3 +130,19 @@ def _print(settings: "RunConfig", whole: "Plan", wanted: Sequence["Demand"], dig
             place = f"block {unit.block + 1}"
         units.add_row(unit.key, unit.target, f"{unit.kind} {row['name']}", place, str(row["what"]))
     console.print(units)
+
+
+def _print_estimate(predicted: "Estimate") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table("target", "makespan (s)", "GPU-hours", "cost", box=None)
+    for one in predicted.targets:
+        cost = "no price" if one.cost is None else f"{one.cost:,.2f}"
+        table.add_row(one.target, f"{one.makespan_s:,.0f}", f"{one.gpu_hours:,.2f}", cost)
+    console.print(table)
+    if predicted.makespan_s is not None:
+        console.print(f"the whole run: {predicted.makespan_s:,.0f} s on machines of each target's own, without faults")
+    for name in predicted.unknown:
+        console.print(f"{name}: nothing is known of its speed; give a run with load points of it: --earlier RUN_DIR")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raybench.cli.options import Config, Sets
+from raybench.cli.options import Config, Earlier, Sets, earlier_views
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +30,10 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of one command
     wait_for_nodes_s: Annotated[
         float, typer.Option("--wait-for-nodes-s", metavar="SECONDS", min=0, help="Wait for machines that are missing.")
     ] = 0,
+    start_with_fewer: Annotated[
+        bool, typer.Option("--start-with-fewer", help="Begin when every target has a node; others join as they come.")
+    ] = False,
+    earlier: Earlier = None,
     hold_servers: Annotated[
         bool, typer.Option("--hold-servers", help="Keep the servers up at the end, print their URLs, and wait.")
     ] = False,
@@ -45,7 +49,7 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of one command
     settings = load_target(config, sets, target)
     command = ("raybench", "run", config.name, *flags(sets, target))
     order, folder = _order(settings, command, (out, resume), address, hold_servers)
-    order = replace(order, wait_s=wait_for_nodes_s)
+    order = replace(order, wait_s=wait_for_nodes_s, fewer=start_with_fewer, earlier=earlier_views(earlier))
     again = ["raybench", "run", str(config), *flags(sets, target)]
     raise typer.Exit(_carry_out(order, folder, [*again, "--resume", folder.name], console))
 

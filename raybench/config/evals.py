@@ -92,9 +92,10 @@ class EvalConfig(Record):
     margin: float = Field(default=0.05, ge=0, lt=1)
     """Loss that the gate still accepts."""
     concurrency: int = Field(default=32, ge=1)
-    """Requests in flight on one node."""
-    block_size: int = Field(default=16, ge=1)
-    """Samples in one unit."""
+    """Requests in flight on one node, over all units that run there."""
+    block_size: int = Field(default=4, ge=1)
+    """Samples in one unit. Units run beside each other on a node up to `concurrency`: small ones keep it busy to the
+    end and lose little with a node; each costs a client process."""
     timeout_s: float = Field(default=3600, gt=0)
     """Limit of one request in seconds."""
 

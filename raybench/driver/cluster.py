@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import state as ray_state
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -123,6 +124,19 @@ def machines() -> tuple[Machine, ...]:
     """Machines that are alive now, in a stable order."""
     found = [node for node in ray.nodes() if node["Alive"]]
     return tuple(_machine(node) for node in sorted(found, key=lambda n: (n["NodeManagerAddress"], n["NodeID"])))
+
+
+def leaving_machines() -> frozenset[str]:
+    """Ids of the machines that Ray drains: by hand, or on a notice that a spot machine is about to go.
+
+    `ray.nodes()` does not show it; this is what the state of Ray's own dashboard is made of.
+    """
+    # Ray 2.60 has no public call for it.
+    accessor: Any = ray_state.state
+    try:
+        return frozenset(accessor.get_draining_nodes())
+    except (AttributeError, RayError, RuntimeError):
+        return frozenset()  # another version of Ray: nodes are then lost without notice
 
 
 def _machine(node: dict[str, Any]) -> Machine:

@@ -12,6 +12,7 @@ EXIT_BY_CAUSE: dict[Cause, int | None] = {
     "client": ClientError.exit_code,
     "bug": EXIT_BUG,
     "stopped": None,
+    "withdrawn": None,
     "preflight": None,  # its finding is red, and that decides
 }
 """Exit code when a unit was given up for this cause."""

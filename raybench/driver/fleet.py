@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, assert_never
 from urllib.parse import urlsplit
@@ -13,13 +13,13 @@ from pydantic import BaseModel
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from raybench.config.schema import EngineConfig, RunConfig, engine_of
-from raybench.driver.cluster import actor_options, machines
+from raybench.driver.cluster import actor_options, leaving_machines, machines
 from raybench.engine.base import Launch
 from raybench.errors import EngineRefused, RaybenchError
 from raybench.ledger.bodies import Decision
-from raybench.node.actor import make_actor
+from raybench.node.actor import SAMPLES, WORK, make_actor
 from raybench.node.session import NodeSpec, UnitResult
-from raybench.plan.demands import Machine, Slot
+from raybench.plan.demands import Machine, Slot, free_machine
 from raybench.plan.events import (
     Action,
     EngineFailed,
@@ -28,7 +28,9 @@ from raybench.plan.events import (
     Event,
     GiveUp,
     NodeJoined,
+    NodeLeaving,
     NodeLost,
+    ReleaseNode,
     ReplaceNode,
     RunUnit,
     SampleDone,
@@ -37,8 +39,10 @@ from raybench.plan.events import (
     StopEngine,
     UnitDone,
     UnitFailed,
+    WithdrawUnit,
 )
-from raybench.records import CheckMeasurement, CheckUnit, EngineFacts, Failure, Kind, NodeFacts, SampleRecord
+from raybench.plan.watchdog import Overdue
+from raybench.records import CheckMeasurement, CheckUnit, EngineFacts, EvalUnit, Failure, Kind, NodeFacts, SampleRecord
 
 JOIN_TIMEOUT_S = 180.0
 JOIN_LOOK_S = 5.0
@@ -78,6 +82,10 @@ class _Member:
     actor: Any
     slot: int
     hosts: frozenset[str] = frozenset()
+    machine: str | None = None
+    """Ray's id of its machine."""
+    leaving: bool = False
+    """True once it was told that its machine is to be taken away."""
     start: str | None = None
     """Id of the engine's physical start while one is up or starting."""
     num_starts: int = 0
@@ -95,6 +103,8 @@ class Cloud:
     """Ends an actor without asking it."""
     machines: Callable[[], tuple[Machine, ...]] = machines
     """Machines that are alive."""
+    leaving: Callable[[], frozenset[str]] = leaving_machines
+    """Ids of the machines that are to be taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,8 @@ class FleetOrder:
     """Its configuration."""
     answer_key: Mapping[str, str] = field(default_factory=dict[str, str])
     """Prompt hash -> gold, for simulated engines."""
+    join_limit_s: float = JOIN_TIMEOUT_S
+    """How long a machine is looked for where a slot has none, or has lost its own."""
 
 
 class Fleet:
@@ -117,6 +129,9 @@ class Fleet:
         self._run_id = order.run_id
         self._config = order.config
         self._slots = slots
+        self._join_limit_s = order.join_limit_s
+        self._reserved: set[str] = set()
+        """Machines of nodes that are being made."""
         self._answer_key = dict(order.answer_key)
         self._next_name = first_name
         self._cloud = cloud or Cloud()
@@ -141,6 +156,11 @@ class Fleet:
                 self._spawn(action.node, self._stop(action))
             case RunUnit():
                 self._spawn(action.node, self._run(action))
+            case WithdrawUnit():
+                if not (member := self._members[action.node]).lost:
+                    member.actor.withdraw.remote(action.key)
+            case ReleaseNode():
+                self._spawn(action.node, self._release(action))
             case ReplaceNode():
                 self.make_node(action.slot)
             case GiveUp():
@@ -153,6 +173,27 @@ class Fleet:
         """End running units and starting engines at once; they come back as failures. No node starts anything more."""
         for member in self._living():
             member.actor.cancel.remote()
+
+    def end_unit(self, late: Overdue) -> None:
+        """End a unit that makes no progress with what it has; a node that was told so in vain is lost."""
+        member = self._members[late.node]
+        if member.lost:
+            return
+        if late.lost:
+            self._lose(late.node, member, f"it does not end {late.key} ({late.reason})")
+        else:
+            member.actor.end_unit.remote(late.key, late.reason)
+
+    def look_for_leaving(self) -> None:
+        """Tell of nodes whose machines are about to be taken away."""
+        leaving = self._cloud.leaving()
+        for name, member in self._members.items():
+            if member.lost or member.leaving or member.machine not in leaving:
+                continue
+            member.leaving = True
+            reason = "its machine is being drained"
+            entry = Entry("decision", Decision(what="node_leaving", reason=f"{name}: {reason}"))
+            self._tell(Occurrence(NodeLeaving(name, reason), (entry,), name, line=f"{name} is leaving: {reason}"))
 
     def start_of(self, node: str) -> str | None:
         """Id of the physical start of the node's engine."""
@@ -215,6 +256,36 @@ class Fleet:
 
     async def _join(self, name: str, number: int) -> None:
         slot = self._slots[number]
+        if slot.num_gpus:
+            machine = await self._machine_for(slot)
+            if machine is None:
+                reason = f"no machine with {slot.num_gpus} {slot.accelerator} came within {self._join_limit_s:.0f} s"
+                self._tell(
+                    Occurrence(SlotLost(number, reason), line=f"no node for {', '.join(slot.targets)}: {reason}")
+                )
+                return
+            slot = replace(slot, machine=machine)
+        try:
+            await self._join_at(name, number, slot)
+        finally:
+            self._reserved.discard(slot.machine or "")
+
+    def _no_node(self, number: int, reason: str) -> None:
+        targets = ", ".join(self._slots[number].targets)
+        self._tell(Occurrence(SlotLost(number, reason), line=f"no node for {targets}: {reason}"))
+
+    async def _machine_for(self, slot: Slot) -> str | None:
+        """A machine for a slot with GPUs, reserved: its own, or another that is free, as soon as one is there."""
+        for _ in range(max(round(self._join_limit_s / JOIN_LOOK_S), 1)):
+            taken = {m.machine for m in self._living() if m.machine} | self._reserved | self._cloud.leaving()
+            machine = free_machine(slot, self._cloud.machines(), taken)
+            if machine is not None:
+                self._reserved.add(machine)
+                return machine
+            await asyncio.sleep(JOIN_LOOK_S)
+        return None
+
+    async def _join_at(self, name: str, number: int, slot: Slot) -> None:
         simulated = all(engine.kind == "simulated" for engine in self._engines(slot))
         spec = NodeSpec(
             run_id=self._run_id, node=name, accelerator=slot.accelerator, num_gpus=slot.num_gpus,
@@ -228,11 +299,11 @@ class Fleet:
             if actor is not None:
                 self._kill(actor)
             reason = _first_line(error)
-            self._tell(Occurrence(SlotLost(number, reason), line=f"no node for {', '.join(slot.targets)}: {reason}"))
+            self._no_node(number, reason)
             return
         urls = [urlsplit(engine.url).hostname or "" for engine in self._engines(slot) if engine.url]
         hosts = frozenset([facts.host, *urls])
-        self._members[name] = _Member(actor, number, hosts)
+        self._members[name] = _Member(actor, number, hosts, slot.machine)
         line = f"{name} joined for {', '.join(slot.targets)}"
         if facts.strangers:
             line += f"; also there: {'; '.join(stranger.words for stranger in facts.strangers)}"
@@ -301,6 +372,16 @@ class Fleet:
         entry = Entry("decision", decision)
         self._tell(Occurrence(EngineStopped(action.node), (entry,), action.node, start, line))
 
+    async def _release(self, action: ReleaseNode) -> None:
+        """Let a node go whose engine is stopped; its actor must not hold up the machine's end."""
+        member = self._members[action.node]
+        member.lost = True
+        decision = Decision(what="node_released", reason=f"{action.node}: {action.reason}")
+        entry = Entry("decision", decision)
+        self._tell(Occurrence(None, (entry,), action.node, line=f"{action.node} let go: {action.reason}"))
+        await _closed(member.actor)
+        self._kill(member.actor)
+
     # ----------------------------------------------------------------------------------------------------- tasks, units
 
     async def _run(self, action: RunUnit) -> None:
@@ -308,7 +389,8 @@ class Fleet:
         unit, attempt = action.unit, action.attempt
         beside = sum(1 for other in self._living() if other.start is not None and other.hosts & member.hosts)
         try:
-            async for item in _stream(member.actor.run_unit, unit, beside):
+            group = SAMPLES if isinstance(unit, EvalUnit) else WORK
+            async for item in _stream(member.actor.run_unit, unit, beside, group=group):
                 match item:
                     case SampleRecord():
                         entry = Entry("sample", item, item.key, attempt)
@@ -344,10 +426,10 @@ def _checked(action: RunUnit, unit: CheckUnit, found: CheckMeasurement, entry: E
     return Occurrence(event, (entry,), action.node, start, line)
 
 
-async def _stream(method: Any, *args: object) -> AsyncIterator[Any]:
+async def _stream(method: Any, *args: object, group: str = WORK) -> AsyncIterator[Any]:
     """Items of a streaming actor call; a RaybenchError that it raised comes out as itself."""
     try:
-        async for reference in method.options(num_returns="streaming").remote(*args):
+        async for reference in method.options(num_returns="streaming", concurrency_group=group).remote(*args):
             yield await reference
     except RayTaskError as error:
         cause = error.cause

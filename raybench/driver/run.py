@@ -8,7 +8,7 @@ import asyncio
 import json
 import platform
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +25,14 @@ from raybench.driver.fleet import Fleet, FleetOrder, Occurrence
 from raybench.driver.machine import check_this_machine
 from raybench.driver.screen import Screen
 from raybench.driver.store import Mirror
-from raybench.driver.waiting import await_slots
+from raybench.driver.waiting import await_slots, some_slots
 from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, PlanError
-from raybench.ledger.bodies import Decision, PlanBody, RunBody
+from raybench.ledger.bodies import ESTIMATE, Decision, PlanBody, RunBody
 from raybench.ledger.journal import Journal
 from raybench.ledger.view import RunView, fold
-from raybench.plan.demands import demands, num_cpu_slots
+from raybench.plan.demands import Slot, demands, num_cpu_slots
 from raybench.plan.dispatch import Dispatcher
+from raybench.plan.estimate import Known, estimate, expected_lengths, known_from
 from raybench.plan.events import (
     Drain,
     Event,
@@ -45,9 +46,12 @@ from raybench.plan.events import (
     UnitsDropped,
 )
 from raybench.plan.keys import plan_digest
+from raybench.plan.order import longest_first
 from raybench.plan.searches import Searches
 from raybench.plan.watch import Watch
+from raybench.plan.watchdog import Watchdog
 from raybench.records import (
+    AnyUnit,
     CheckUnit,
     EvalUnit,
     Failure,
@@ -62,6 +66,12 @@ from raybench.validity.holding import looks
 
 DRAIN_LIMIT_S = 20.0
 """Time that running units and starting engines have after a signal; then they are left to the end of their actors."""
+
+LOOK_S = 5.0
+"""Between two looks for units without progress and for machines that are to be taken away."""
+
+LATE_JOIN_S = 3600.0
+"""How long a node may still join a run that began with fewer; when all others are lost, it is waited for so long."""
 
 SHOWN_CHANGES = 8
 """Differences between two configurations that a message shows."""
@@ -83,6 +93,10 @@ class Order:
     command: tuple[str, ...]
     wait_s: float = 0.0
     """How long machines that are missing are waited for."""
+    fewer: bool = False
+    """True: begin as soon as every target has a machine, and let others join."""
+    earlier: tuple[RunView, ...] = ()
+    """Ledgers of earlier runs, for the order of work and the estimate."""
     mirror: Mirror | None = None
     """Copies the folder to object storage, where the run is to lie there."""
 
@@ -116,16 +130,20 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
         cluster = connect(order.address, num_cpu_slots(wanted))
         try:
             say(cluster.words)
-            slots = await_slots(wanted, order.wait_s, say)
+            slots = (some_slots if order.fewer else await_slots)(wanted, order.wait_s, say)
             if not cluster.private:
                 check_versions(machines())
             if journal is None:
                 journal = Journal.create(order.folder)
             begun = _begin(journal, order, cluster, view)
-            known = view.nodes if view else {}
-            fleet = Fleet(FleetOrder(order.run_id, order.config, _answer_key(order.plan)), slots, len(known))
+            known = known_from([*order.earlier, *([view] if view else [])])
+            units = longest_first((*order.plan.units, *added), expected_lengths(order.config, work, known))
+            begun += _predict(journal, order, [unit for unit in units if unit.key not in settled], slots, known)
+            fleet = Fleet(
+                FleetOrder(order.run_id, order.config, _answer_key(order.plan)), slots, len(view.nodes) if view else 0
+            )
             dispatcher = Dispatcher(
-                (*order.plan.units, *added), {i: slot.targets for i, slot in enumerate(slots)}, hold=order.hold,
+                units, {i: slot.targets for i, slot in enumerate(slots)}, hold=order.hold,
                 done=view.done if view else (), done_samples=view.samples if view else (),
                 attempts=view.attempts if view else {},
             )  # fmt: skip
@@ -226,6 +244,19 @@ def _begin(journal: Journal, order: Order, cluster: Cluster, view: RunView | Non
     return written
 
 
+def _predict(
+    journal: Journal, order: Order, units: list[AnyUnit], slots: Sequence[Slot], known: Known
+) -> list[LedgerRecord]:
+    """Write down how long every target is to take, for the report to hold against what came."""
+    predicted = estimate(order.config, units, [slot.targets for slot in slots], known)
+    return [
+        journal.append("decision", Decision(
+            what=ESTIMATE, target=one.target, reason="as planned, without faults", numbers=one.numbers
+        ))
+        for one in predicted.targets
+    ]  # fmt: skip
+
+
 def _answer_key(plan: Plan) -> Mapping[str, str]:
     return {
         prompt_hash(sample.messages): sample.gold
@@ -233,6 +264,10 @@ def _answer_key(plan: Plan) -> Mapping[str, str]:
         if isinstance(unit, EvalUnit | CheckUnit)
         for sample in unit.samples
     }
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class _Loop:
@@ -246,6 +281,7 @@ class _Loop:
         self._fleet = fleet
         self._chronicle = chronicle
         self._screen = chronicle.screen
+        self._watchdog = Watchdog()
         self._signal: int | None = None
         self._drain_ends_s: float | None = None
         """On the event loop's clock; None = nobody asked for an end."""
@@ -258,7 +294,7 @@ class _Loop:
         for number in SIGNAL_EXITS:
             # After ray.init, which puts handlers of its own in place.
             loop.add_signal_handler(number, self._interrupt, number)
-        showing = asyncio.ensure_future(self._chronicle.keep_showing())
+        aside = [asyncio.ensure_future(work) for work in (self._chronicle.keep_showing(), self._keep_watching())]
         try:
             for decision in [*self._watch.due(), *self._searches.due()]:
                 self._rule(decision)
@@ -275,9 +311,19 @@ class _Loop:
             counts = {name: float(number) for name, number in self._dispatcher.counts().items()}
             self._chronicle.append("decision", Decision(what=what, reason=f"exit {self._signal or 0}", numbers=counts))
         finally:
-            showing.cancel()
+            for task in aside:
+                task.cancel()
             await self._close()
         return Outcome(self._signal)
+
+    async def _keep_watching(self) -> None:
+        """End what makes no progress, and look for machines that leave, until it is cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for late in self._watchdog.overdue(_now_s()):
+                self._screen.line(f"{late.node}: {late.key}: {late.reason}")
+                self._fleet.end_unit(late)
+            self._fleet.look_for_leaving()
 
     async def _next(self) -> Occurrence | None:
         """The next occurrence; None when the time to drain is over."""
@@ -316,11 +362,14 @@ class _Loop:
             return
         if isinstance(event, NodeLost):
             self._write_loss(event)
+            self._watchdog.lost(event.node)
         if isinstance(event, UnitDone | UnitFailed):
             self._watch.ended(event.key)
+            self._watchdog.ended(event.node, event.key, _now_s())
             self._search(occurrence)
         self._act(event)
         for sample in (entry.body for entry in occurrence.entries if isinstance(entry.body, SampleRecord)):
+            self._watchdog.sample(occurrence.node or "", sample.unit, _now_s())
             for decision in self._watch.sample(sample):
                 self._rule(decision)
 
@@ -332,11 +381,10 @@ class _Loop:
                     self._rule(decision)
 
     def _write_loss(self, event: NodeLost) -> None:
-        """What the lost node was running has failed."""
-        if running := self._dispatcher.running_on(event.node):
-            failure = Failure(cause="node_lost", message=event.reason)
-            key, attempt = running
-            start = self._fleet.start_of(event.node)
+        """What the lost node was running, or had waiting, has failed."""
+        failure = Failure(cause="node_lost", message=event.reason)
+        start = self._fleet.start_of(event.node)
+        for key, attempt in self._dispatcher.running_on(event.node):
             self._chronicle.append("unit_failed", failure, key=key, attempt=attempt, node=event.node, launch=start)
             self._watch.ended(key)
 
@@ -354,6 +402,7 @@ class _Loop:
             if isinstance(action, RunUnit):
                 if isinstance(action.unit, EvalUnit):
                     self._watch.started(action.unit)
+                self._watchdog.started(action.node, action.unit, _now_s())
                 body = {"target": action.unit.target, "kind": action.unit.kind}
                 start = self._fleet.start_of(action.node)
                 self._chronicle.append(

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ray.autoscaler.sdk import request_resources
 
 from raybench.driver.cluster import machines
 from raybench.errors import ClusterError
-from raybench.plan.demands import Demand, Machine, Slot, assign, bundles, shortage
+from raybench.plan.demands import Demand, Machine, Slot, assign, assign_some, bundles, shortage
 
 LOOK_S = 5.0
 REPORT_EVERY_S = 60.0
@@ -62,6 +62,20 @@ def await_slots(
         if asked:
             # What was brought stays: it is busy from now on, or idle and the autoscaler's to take down.
             world.request([])
+
+
+def some_slots(
+    wanted: Sequence[Demand], limit_s: float, say: Callable[[str], None], around: Surroundings | None = None
+) -> tuple[Slot, ...]:
+    """Slots for all demands as soon as every target has a machine; the others have none yet, and nodes join as they
+    come. The autoscaler goes on bringing them. Raises ClusterError after `limit_s`."""
+    world = around or Surroundings()
+    await_slots([replace(demand, nodes=1) for demand in wanted], limit_s, say, world)
+    slots = assign_some(wanted, world.machines())
+    if missing := sum(1 for slot in slots if slot.num_gpus and slot.machine is None):
+        say(f"beginning with {len(slots) - missing} of {len(slots)} nodes; the others may join")
+        world.request(bundles(wanted))
+    return slots
 
 
 def _assigned(wanted: Sequence[Demand], there: Sequence[Machine], limit_s: float) -> tuple[Slot, ...]:

@@ -35,6 +35,7 @@ EVAL = Eval(
     ),
     answer_form="integer",
     min_max_tokens=16_384,
+    typical_tokens=12_000,
     synthetic=_synthetic,
     ask=_ask,
     extract=last_integer,

@@ -118,6 +118,9 @@ class Eval:
     """Whole reply -> the answer that a reader who overlooks the format would take. Never counts. Never raises."""
     presets: Mapping[str, Preset] = field(repr=False)
     """Sampling settings and default repeats by name (`evals[].preset`)."""
+    typical_tokens: int = 1000
+    """Rough length of a current model's answer, for estimates and for the order of work where no earlier run is known;
+    no result depends on it."""
     letters: str = ""
     """Letters of the most options that a question can have, which are shuffled; empty where nothing is."""
     agree: Callable[[str, str], bool | None] = field(default=str.__eq__, repr=False)

@@ -51,6 +51,7 @@ EVAL = Eval(
     ),
     answer_form="letter",
     min_max_tokens=16_384,
+    typical_tokens=6_000,
     synthetic=_synthetic,
     ask=_ask,
     extract=last_letter,

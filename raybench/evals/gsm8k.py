@@ -34,6 +34,7 @@ EVAL = Eval(
     columns=(Column("question", ("problem",)), Column("answer"), Column("id", required=False)),
     answer_form="integer",
     min_max_tokens=2_048,
+    typical_tokens=400,
     synthetic=_synthetic,
     ask=_ask,
     extract=last_integer,

@@ -37,6 +37,7 @@ EVAL = Eval(
     columns=(Column("problem", ("question",)), Column("answer"), Column("id", ("unique_id",), required=False)),
     answer_form="math",
     min_max_tokens=8_192,
+    typical_tokens=3_000,
     synthetic=_synthetic,
     ask=_ask,
     extract=last_math,

@@ -71,6 +71,7 @@ EVAL = Eval(
     ),
     answer_form="letter",
     min_max_tokens=4_096,
+    typical_tokens=1_500,
     synthetic=_synthetic,
     ask=_ask,
     extract=letter_reader(LETTERS),

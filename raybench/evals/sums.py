@@ -28,6 +28,7 @@ EVAL = Eval(
     columns=(Column("question", ("problem",)), Column("answer"), Column("id", required=False)),
     answer_form="integer",
     min_max_tokens=16,
+    typical_tokens=64,
     synthetic=_rows,
     ask=_ask,
     extract=last_integer,

@@ -11,6 +11,10 @@ SEARCH_PROBE, SEARCH_END = "search_probe", "search_end"
 """`Decision.what` of a search: it asks for another probe; it has its answer, or cannot have one."""
 
 
+ESTIMATE = "estimate"
+"""`Decision.what` of what was predicted for a target before anything was started."""
+
+
 class RunBody(Record):
     """First record of every session on a run folder (one at the start, one at each `--resume`)."""
 
@@ -48,7 +52,7 @@ class Decision(Record):
 
     what: str
     """start_engine, stop_engine, engine_start_failed, node_lost, stop_eval, stop_repeats, search_probe,
-    search_end, interrupted, end ..."""
+    search_end, estimate, node_leaving, node_released, interrupted, end ..."""
     target: str | None = None
     """Target that it is about."""
     eval: str | None = None

@@ -5,12 +5,16 @@ death of the writer is cut off when the ledger is opened for appending and skipp
 that does not fit is refused, because a ledger that is half understood is worse than none. Every line ends in a hash of
 itself and of the hash before it: a number that was changed by hand, a line that was taken out, doubled or moved shows.
 That guards against accidents, not against somebody who makes the hashes anew.
+
+A record is the kernel's when `append` returns: the death of the driver cannot undo it. That it is on the disk, so that
+a power cut cannot either, is seen to by a thread of its own: a disk that is slow to sync must not keep a fleet waiting.
 """
 
 import fcntl
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,6 +41,7 @@ class Journal:
         self._next_seq = len(records)
         self._chain = records[-1].chain if records else None
         self._now = now
+        self._syncing = _Syncing(descriptor)
 
     @classmethod
     def create(cls, folder: Path, now: Callable[[], float] = time.time) -> "Journal":
@@ -76,9 +81,13 @@ class Journal:
         self, kind: Kind, body: BaseModel | Mapping[str, JsonValue], *, key: str | None = None,
         attempt: int | None = None, node: str | None = None, launch: str | None = None,
     ) -> LedgerRecord:  # fmt: skip
-        """Write one record and return it. All kinds but `sample` are on disk before this returns."""
+        """Write one record and return it; all kinds but `sample` are synced to the disk soon, see `flush`.
+
+        Raises StorageError, also for what an earlier record met on its way to the disk.
+        """
         content = body.model_dump(mode="json") if isinstance(body, BaseModel) else dict(body)
-        record = LedgerRecord(
+        # Its fields are right by construction, and the body is what a model has just dumped.
+        record = LedgerRecord.model_construct(
             seq=self._next_seq,
             t=self._now(),
             kind=kind,
@@ -91,37 +100,130 @@ class Journal:
         line = record.model_dump_json(exclude_none=True).encode()
         chain = _hash(self._chain, line)
         try:
+            self._syncing.check()
             _write_all(self._descriptor, line[:-1] + _CHAIN + chain.encode() + b'"}\n')
             if kind != "sample":
-                os.fsync(self._descriptor)
+                self._syncing.ask()
         except OSError as error:
-            raise StorageError(
-                f"cannot write {self.folder / LEDGER}: {error.strerror}. What was written is kept: make room, then "
-                f"finish with --resume {self.folder}"
-            ) from error
+            raise self._unwritable(error) from error
         self._next_seq += 1
         self._chain = chain
         return record
 
+    def _unwritable(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"cannot write {self.folder / LEDGER}: {error.strerror}. What was written is kept: make room, then finish "
+            f"with --resume {self.folder}"
+        )
+
+    def flush(self) -> None:
+        """Wait until everything but samples is on the disk. Raises StorageError."""
+        try:
+            self._syncing.wait()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
     def write_rows(self, key: str, data: bytes) -> str:
-        """Write the per-request rows of a unit whole or not at all; returns their SHA-256."""
+        """Write the per-request rows of a unit whole or not at all; returns their SHA-256.
+
+        They are synced to the disk before any record that follows.
+        """
         path = self.folder / REQUESTS / f"{key}.parquet"
         part = path.with_suffix(".part")
         try:
-            with part.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            part.write_bytes(data)
             part.replace(path)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}.") from error
+        self._syncing.before(path)
         return hashlib.sha256(data).hexdigest()
 
     def close(self) -> None:
-        """Let go of the file and its lock. Idempotent."""
+        """Let go of the file and its lock, when all is on the disk. Idempotent. Raises StorageError."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            try:
+                self.flush()
+            finally:
+                self._syncing.end()
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+
+class _Syncing:
+    """A thread that syncs the ledger: one sync serves all records that were written while the one before took its time.
+
+    Started with the first record, so that a ledger that is only looked at has none.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._change = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._files: list[Path] = []
+        self._asked = self._synced = 0
+        self._error: OSError | None = None
+        self._ended = False
+
+    def before(self, path: Path) -> None:
+        """Sync this file before the next record."""
+        with self._change:
+            self._files.append(path)
+
+    def ask(self) -> None:
+        """Something was written."""
+        with self._change:
+            self._asked += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="raybench-ledger-sync", daemon=True)
+                self._thread.start()
+            self._change.notify_all()
+
+    def check(self) -> None:
+        """Raise what a sync has met."""
+        if self._error is not None:
+            raise self._error
+
+    def wait(self) -> None:
+        """Wait until everything that was asked for is on the disk, or cannot come there. Raises OSError."""
+        with self._change:
+            self._change.wait_for(lambda: self._synced == self._asked or self._error is not None)
+        self.check()
+
+    def end(self) -> None:
+        """End the thread."""
+        with self._change:
+            self._ended = True
+            self._change.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._ended or self._synced < self._asked)
+                if self._ended:
+                    return
+                asked, files, self._files = self._asked, self._files, []
+            error: OSError | None = None
+            try:
+                for path in files:
+                    _sync_file(path)
+                os.fsync(self._descriptor)
+            except OSError as met:
+                error = met
+            with self._change:
+                self._synced, self._error = asked, error
+                self._change.notify_all()
+                if error is not None:
+                    return
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def ledger_path(folder: Path) -> Path:

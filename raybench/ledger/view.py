@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from raybench.config.schema import RunConfig
 from raybench.errors import LedgerError
 from raybench.ledger.bodies import SEARCH_END, STOP_EVAL, STOP_REPEATS, Decision, PlanBody, RunBody
+from raybench.ledger.usage import Usage
 from raybench.records import (
     AnyMeasurement,
     CheckMeasurement,
@@ -99,6 +100,8 @@ class RunView:
     checks: list[Checked] = field(default_factory=list[Checked])
     """Preflight checks, in the order in which they ended."""
     decisions: list[Decision] = field(default_factory=list[Decision])
+    usage: Usage = field(default_factory=Usage, compare=False)
+    """What the nodes did with their time."""
     first_t: float = 0.0
     """Wall clock of the first record, seconds since 1970."""
     last_t: float = 0.0
@@ -178,6 +181,7 @@ def fold(records: Iterable[LedgerRecord]) -> RunView:
                 view = RunView(run=first, sessions=[first], first_t=record.t)
             else:
                 add(view, record)
+            view.usage.take(record)
         except ValueError as error:
             raise LedgerError(
                 f"ledger record {record.seq} ({record.kind}) does not fit this raybench: {error}"

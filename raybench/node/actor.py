@@ -15,9 +15,14 @@ from raybench.engine.base import Launch, Progress
 from raybench.node.session import NodeSession, NodeSpec, UnitResult
 from raybench.records import EngineFacts, NodeFacts, SampleRecord, Unit
 
+MAX_BLOCKS = 64
+"""Blocks of samples that run beside each other on a node; more wait for their turn."""
+WORK, SAMPLES = "work", "samples"
+"""Groups of calls: one at a time and in order, so that the next one may wait at the node; beside each other."""
+
 
 class NodeActor:
-    """One actor on one whole machine. `work` calls come one at a time; `control` calls get through meanwhile."""
+    """One actor on one whole machine. `control` calls get through while others run."""
 
     def __init__(self, spec: NodeSpec) -> None:
         # A worker is a child of its machine's raylet.
@@ -37,8 +42,18 @@ class NodeActor:
 
     @ray.method(concurrency_group="work")
     def run_unit(self, unit: Unit, engines_on_host: int) -> Iterator[str | SampleRecord | UnitResult]:
-        """Progress lines and samples as they come, then one UnitResult."""
+        """Progress lines and samples as they come, then one UnitResult. Blocks of samples are called in `SAMPLES`."""
         yield from _stream(lambda progress: self._session.run(unit, engines_on_host, progress))
+
+    @ray.method(concurrency_group="control")
+    def withdraw(self, key: str) -> None:
+        """Refuse a unit when its turn comes."""
+        self._session.withdraw(key)
+
+    @ray.method(concurrency_group="control")
+    def end_unit(self, key: str, reason: str) -> None:
+        """End a running unit with what it has."""
+        self._session.end_unit(key, reason)
 
     @ray.method(concurrency_group="work")
     def stop_engine(self) -> None:
@@ -79,7 +94,7 @@ def make_actor(spec: NodeSpec, options: dict[str, Any]) -> Any:
     """An actor handle; `options` are Ray's resource options. No restarts: a restarted server is a new launch."""
     # Ray's stubs know no concurrency groups.
     decorate: Any = ray.remote
-    remote = decorate(concurrency_groups={"work": 1, "control": 2}, max_restarts=0)(NodeActor)
+    remote = decorate(concurrency_groups={WORK: 1, SAMPLES: MAX_BLOCKS, "control": 2}, max_restarts=0)(NodeActor)
     return remote.options(**options).remote(spec)
 
 

@@ -1,7 +1,7 @@
 """What a node does: a plain class, so that it can be tested without Ray.
 
-It starts one engine at a time, runs one unit at a time through the client process, reads the GPUs beside it, and stops
-everything. It decides nothing: which engine and which unit come from the dispatcher.
+It starts one engine at a time, runs one unit at a time (or several blocks of samples) through client processes, reads
+the GPUs beside it, and stops everything. It decides nothing: which engine and which unit come from the dispatcher.
 """
 
 import os
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,6 +43,7 @@ from raybench.node.preflight import Bench
 from raybench.node.rows import parquet_bytes
 from raybench.node.serverside import MetricsSampler
 from raybench.node.telemetry import GpuSampler
+from raybench.node.turns import Turns
 from raybench.records import (
     AnyMeasurement,
     AnyUnit,
@@ -109,10 +111,16 @@ class NodeSession:
         self._engine: Engine | None = None
         self._facts: EngineFacts | None = None
         self._cancelled = threading.Event()
-        self._client: ClientRun | None = None
+        self._clients: dict[str, ClientRun] = {}
+        """By the key of the unit that is running."""
+        self._overdue: dict[str, str] = {}
+        """Units that were ended from outside, with the reason."""
+        self._withdrawn: set[str] = set()
+        self._fault: str | None = None
+        """What the engine has done to a unit, so that none that waited behind it is given to it."""
         self._starting = False
         self._calibrations = Calibrations()
-        self._work = threading.Lock()
+        self._turns = Turns()
 
     def facts(self) -> NodeFacts:
         """What this node is."""
@@ -126,8 +134,9 @@ class NodeSession:
             self._check_cancelled()
             progress(line)
 
-        with self._work:
+        with self._turns.alone():
             self.stop_engine()
+            self._fault = None
             self._check_cancelled()
             folder = self._folder / launch.start
             folder.mkdir(parents=True, exist_ok=True)
@@ -165,8 +174,8 @@ class NodeSession:
     def cancel(self) -> None:
         """End the running unit (it comes back as a failure with cause `stopped`) or the engine's start. For good."""
         self._cancelled.set()
-        client, engine = self._client, self._engine
-        if client is not None:
+        engine = self._engine
+        for client in list(self._clients.values()):
             client.kill()
         pid = engine.pid() if engine is not None and self._starting else None
         if pid is not None:
@@ -174,40 +183,63 @@ class NodeSession:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def withdraw(self, key: str) -> None:
+        """Refuse this unit when its turn comes; one that has begun goes on."""
+        self._withdrawn.add(key)
+
+    def end_unit(self, key: str, reason: str) -> None:
+        """End a running unit with what it has: samples that came back are kept, the rest fails with `timeout`."""
+        client = self._clients.get(key)
+        if client is not None:
+            self._overdue[key] = reason
+            client.kill()
+
     def close(self) -> None:
         """End everything and remove the scratch folder. Idempotent."""
         self.cancel()
-        if self._work.acquire(timeout=CLOSE_PATIENCE_S):
-            self._work.release()
+        self._turns.wait(CLOSE_PATIENCE_S)
         self.stop_engine()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, unit: AnyUnit, engines_on_host: int, progress: Progress) -> Iterator[SampleRecord | UnitResult]:
-        """Run a unit: samples as they end, then exactly one UnitResult. Never raises for what the engine does."""
-        with self._work:
-            engine, facts = self._engine, self._facts
-            if engine is None or facts is None:
-                yield _failed("engine_died", "no engine is up on this node")
-                return
-            if death := engine.death():
-                yield _failed("engine_died", death)
-                return
-            try:
-                with self._host(alone=isinstance(unit, Timed), progress=progress):
-                    if isinstance(unit, PerfUnit):
-                        yield self._perf(unit, engine, facts, engines_on_host)
-                    elif isinstance(unit, LoadUnit):
-                        yield self._load(unit, engine, facts, engines_on_host)
-                    elif isinstance(unit, CheckUnit):
-                        yield self._check(unit, engine, facts)
-                    else:
-                        yield from self._eval(unit, engine, facts, engines_on_host)
-            except Cancelled as error:
-                yield _failed("stopped", error.message)
-            except RaybenchError as error:
-                yield _failed("client", error.message)
-            except OSError as error:
-                yield _failed("client", f"the node cannot run the client: {error}")
+        """Run a unit: samples as they end, then exactly one UnitResult. Never raises for what the engine does.
+
+        Blocks of samples run beside each other, everything else alone, in the order in which it was asked for.
+        """
+        with self._turns.beside() if isinstance(unit, EvalUnit) else self._turns.alone():
+            for item in self._answers(unit, engines_on_host, progress):
+                failure = item.failure if isinstance(item, UnitResult) else None
+                if failure is not None and failure.cause in ("engine_died", "timeout"):
+                    self._fault = f"the unit before it failed ({failure.cause})"
+                yield item
+
+    def _answers(self, unit: AnyUnit, engines_on_host: int, progress: Progress) -> Iterator[SampleRecord | UnitResult]:
+        engine, facts = self._engine, self._facts
+        if unit.key in self._withdrawn or self._fault is not None:
+            yield _failed("withdrawn", self._fault or "its node is taken away")
+            return
+        if engine is None or facts is None:
+            yield _failed("engine_died", "no engine is up on this node")
+            return
+        if death := engine.death():
+            yield _failed("engine_died", death)
+            return
+        try:
+            with self._host(alone=isinstance(unit, Timed), progress=progress):
+                if isinstance(unit, PerfUnit):
+                    yield self._perf(unit, engine, facts, engines_on_host)
+                elif isinstance(unit, LoadUnit):
+                    yield self._load(unit, engine, facts, engines_on_host)
+                elif isinstance(unit, CheckUnit):
+                    yield self._check(unit, engine, facts)
+                else:
+                    yield from self._eval(unit, engine, facts, engines_on_host)
+        except Cancelled as error:
+            yield _failed("stopped", error.message)
+        except RaybenchError as error:
+            yield _failed("client", error.message)
+        except OSError as error:
+            yield _failed("client", f"the node cannot run the client: {error}")
 
     def _perf(self, unit: PerfUnit, engine: Engine, facts: EngineFacts, engines_on_host: int) -> UnitResult:
         job = BatchJob(
@@ -222,7 +254,7 @@ class NodeSession:
         measured: MeasuredLine | None = None
         done: ClientDone | None = None
         try:
-            for line in self._client_lines(job, unit.timeout_s + CLIENT_GRACE_S):
+            for line in self._client_lines(unit.key, job, unit.timeout_s + CLIENT_GRACE_S):
                 match line:
                     case WarmUpLine():
                         warm_up.append(line)
@@ -235,7 +267,7 @@ class NodeSession:
         finally:
             sampler.stop()
         doubtful = measured is None or any(row.status == "cut" for row in measured.rows)
-        failure = self._failure(engine, done, SUSPICION_S if doubtful else 0.0)
+        failure = self._failure(unit.key, engine, done, SUSPICION_S if doubtful else 0.0)
         if failure is not None or measured is None:
             return failure or _failed("client", "the client ended without a measured pass")
         measurement = PerfMeasurement(
@@ -258,7 +290,7 @@ class NodeSession:
         calibration = None
         if not facts.simulated:
             # A simulated engine's figures are made up, whatever the client adds to them.
-            calibration = self._calibrations.at(streams, unit.route, self._client_lines)
+            calibration = self._calibrations.at(streams, unit.route, partial(self._client_lines, unit.key))
         job = LoadJob(
             url=engine.url, api_key=engine.api_key, model=engine.served_name, load=unit.load,
             arrival_seed=unit.arrival_seed, prompt_seed=unit.prompt_seed, route=unit.route, slo=unit.slo,
@@ -273,16 +305,16 @@ class NodeSession:
         sampler.start()
         metrics.start()
         try:
-            for line in self._client_lines(job, unit.timeout_s + CLIENT_GRACE_S):
+            for line in self._client_lines(unit.key, job, unit.timeout_s + CLIENT_GRACE_S):
                 if isinstance(line, LoadLine):
-                    found, rows = line, self._client.file(ROWS) if self._client is not None else b""
+                    found, rows = line, self._clients[unit.key].file(ROWS)
                 elif isinstance(line, ClientDone):
                     done = line
         finally:
             sampler.stop()
             metrics.stop()
         doubtful = found is None or found.figures.statuses.get("cut", 0) > 0
-        failure = self._failure(engine, done, SUSPICION_S if doubtful else 0.0)
+        failure = self._failure(unit.key, engine, done, SUSPICION_S if doubtful else 0.0)
         if failure is not None or found is None:
             return failure or _failed("client", "the client ended without figures")
         ended_unix_s = found.started_unix_s + found.duration_s
@@ -308,7 +340,7 @@ class NodeSession:
                 eval=unit.eval, samples=unit.samples, sampling=unit.sampling, concurrency=unit.concurrency,
                 timeout_s=unit.timeout_s, time_scale=facts.time_scale, route=unit.route,
             )  # fmt: skip
-            for line in self._client_lines(job, limit_s=None):
+            for line in self._client_lines(unit.key, job, limit_s=None):
                 if isinstance(line, SampleLine):
                     if line.result.status != "ok" and (self._cancelled.is_set() or _death(engine, 0.0)):
                         # The engine is gone: what follows are its echoes, not answers. The samples stay missing and
@@ -317,7 +349,7 @@ class NodeSession:
                     yield line.result
                 elif isinstance(line, ClientDone):
                     done = line
-            if failure := self._failure(engine, done, 0.0 if done and done.error is None else SUSPICION_S):
+            if failure := self._failure(unit.key, engine, done, 0.0 if done and done.error is None else SUSPICION_S):
                 yield failure
                 return
         measurement = EvalMeasurement(
@@ -331,29 +363,31 @@ class NodeSession:
 
         def ask_samples(job: ChatJob) -> list[SampleRecord]:
             nonlocal done
-            lines = list(self._client_lines(job, limit_s=None))
+            lines = list(self._client_lines(unit.key, job, limit_s=None))
             done = next((line for line in lines if isinstance(line, ClientDone)), None)
             return [line.result for line in lines if isinstance(line, SampleLine)]
 
         found = Bench(engine, facts, ask_samples).make(unit)
         # A server that is dying gives bad answers: they say nothing of the next one.
-        failure = self._failure(engine, done, 0.0 if found.result == "ok" else SUSPICION_S)
+        failure = self._failure(unit.key, engine, done, 0.0 if found.result == "ok" else SUSPICION_S)
         return failure or UnitResult(found, None, None)
 
-    def _client_lines(self, job: AnyJob, limit_s: float | None) -> Iterator[AnyLine]:
-        client = self._client = ClientRun(job, self._folder, limit_s, self._spec.run_id)
+    def _client_lines(self, key: str, job: AnyJob, limit_s: float | None) -> Iterator[AnyLine]:
+        client = self._clients[key] = ClientRun(job, self._folder, limit_s, self._spec.run_id)
         if self._cancelled.is_set():
             # `cancel` may have looked before there was a client to kill.
             client.kill()
         try:
             yield from client.lines()
         finally:
-            self._client = None
+            del self._clients[key]
             client.close()
 
-    def _failure(self, engine: Engine, done: ClientDone | None, suspicion_s: float) -> UnitResult | None:
+    def _failure(self, key: str, engine: Engine, done: ClientDone | None, suspicion_s: float) -> UnitResult | None:
         if self._cancelled.is_set():
             return _failed("stopped", "stopped by the user")
+        if overdue := self._overdue.pop(key, None):
+            return _failed("timeout", overdue)
         if death := _death(engine, suspicion_s):
             return _failed("engine_died", death)
         if done is None:

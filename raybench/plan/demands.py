@@ -4,8 +4,8 @@ Targets on disjoint machines run at once. Where the machines do not suffice for 
 share them and take turns.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from raybench.config.schema import RunConfig, engine_of
 from raybench.errors import ClusterError
@@ -43,7 +43,7 @@ class Slot:
     """One actor to make: where, and for which targets."""
 
     machine: str | None
-    """Ray's node id; None = wherever a CPU is free."""
+    """Ray's node id; None = wherever a CPU is free, or with GPUs the first machine that comes."""
     accelerator: str
     num_gpus: int
     num_cpus: float
@@ -75,6 +75,41 @@ def assign(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[Slot,
             cpus = 0.0 if demand.simulated else 1.0
             slots.extend([Slot(None, demand.accelerator, 0, cpus, (demand.target,))] * demand.nodes)
     return tuple(slots)
+
+
+def assign_some(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[Slot, ...]:
+    """As `assign`, but what is missing may come later: its slots have no machine yet.
+
+    Raises ClusterError where a target would have no machine at all, or where the CPUs do not suffice.
+    """
+    if not shortage(wanted, machines):
+        return assign(wanted, machines)
+    there: list[Demand] = []
+    taken: dict[tuple[str, int], int] = {}
+    for number, demand in enumerate(wanted):
+        kind = (demand.accelerator, demand.gpus_per_node)
+        fitting = sum(1 for machine in machines if _fits(machine, *kind)) if demand.gpus_per_node else demand.nodes
+        after = sum(1 for other in wanted[number + 1 :] if (other.accelerator, other.gpus_per_node) == kind)
+        # Every target that follows is left one.
+        nodes = max(min(demand.nodes, fitting - taken.get(kind, 0) - after), 1)
+        taken[kind] = taken.get(kind, 0) + nodes
+        there.append(replace(demand, nodes=nodes))
+    later = [
+        Slot(None, demand.accelerator, demand.gpus_per_node, 1.0, (demand.target,))
+        for demand, now in zip(wanted, there, strict=True)
+        for _ in range(demand.nodes - now.nodes)
+    ]
+    return (*assign(there, machines), *later)
+
+
+def free_machine(slot: Slot, machines: Sequence[Machine], taken: Collection[str]) -> str | None:
+    """Machine for a slot with GPUs: its own where that is there, else the first that fits and is not taken."""
+    fitting = [m.id for m in machines if m.id not in taken and _fits(m, slot.accelerator, slot.num_gpus)]
+    return slot.machine if slot.machine in fitting else next(iter(fitting), None)
+
+
+def _fits(machine: Machine, accelerator: str, gpus: int) -> bool:
+    return machine.num_gpus >= gpus and accelerator in machine.accelerators
 
 
 def shortage(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[str, ...]:
@@ -110,7 +145,7 @@ def _match(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[list[
             groups.setdefault((demand.accelerator, demand.gpus_per_node), []).append(demand)
     taken: set[str] = set()
     for (accelerator, gpus), group in groups.items():
-        fitting = [m for m in machines if m.id not in taken and m.num_gpus >= gpus and accelerator in m.accelerators]
+        fitting = [m for m in machines if m.id not in taken and _fits(m, accelerator, gpus)]
         made = _share(group, fitting)
         if not made:
             missing.append(_row(group, accelerator, gpus, len(fitting)))

@@ -3,15 +3,24 @@
 Invariant, after every event:
 1. Every unit is in exactly one state: pending, running on exactly one node, done, dropped, or given up; done and
    dropped are for ever.
-2. While a perf unit runs, no other unit runs and no engine starts on any of its hosts.
+2. While a perf unit runs, no other unit runs and no engine starts on any of its hosts. Behind it one more perf unit may
+   wait at the node for its turn, where no other node shares the hosts.
 3. A unit runs only on a node whose engine is ready for its target, and a perf unit only on the launch that it asks for.
-4. All perf units of one (target, sweep, repeat, launch) that run while their node lives run on that node, in order.
+4. All perf units of one (target, sweep, repeat, launch) that run while their node lives run on that node, in order, but
+   for the target's cheapest point: it goes first, and no other runs before it has come back.
 5. A block of samples runs only where every check of the node's place has ended on the engine that is to answer it,
    done or given up. A check is done for its engine only; on the next engine of its place it is another attempt. Checks
    run where samples are pending, after the perf units, and are no work of their own: nothing waits for one.
 6. Once a check has said stop, no block of its target starts. Engines that are up make their other checks, so that every
    fault is told at once; then the pending blocks are given up. Perf units go on.
-7. When nothing is under way, everything is done, dropped or given up, or the dispatcher is draining.
+7. Blocks run beside each other on a node as long as their samples in flight are no more than an eval's concurrency.
+8. A node that is leaving gets nothing new; it is let go when nothing runs there and its engine is stopped.
+9. When nothing is under way, everything is done, dropped or given up, or the dispatcher is draining.
+
+Policies, each for its reason. Evals are pulled inside their target, never across, for every target's score is about its
+own machines. Units are begun in the given order, the longest first, and the node with the fewest samples in flight
+takes the next one, since the time per token grows with them: what is begun last decides when all is over. Perf units go
+before evals, which fill every gap that is left.
 
 The dispatcher knows no clock, no Ray and no ledger. The driver turns completions into events and actions into calls.
 """
@@ -19,6 +28,7 @@ The dispatcher knows no clock, no Ray and no ledger. The driver turns completion
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
+from raybench.plan.backlog import Backlog
 from raybench.plan.events import (
     Action,
     Drain,
@@ -28,7 +38,9 @@ from raybench.plan.events import (
     Event,
     GiveUp,
     NodeJoined,
+    NodeLeaving,
     NodeLost,
+    ReleaseNode,
     ReplaceNode,
     RunUnit,
     SampleDone,
@@ -39,13 +51,16 @@ from raybench.plan.events import (
     UnitFailed,
     UnitsAdded,
     UnitsDropped,
+    WithdrawUnit,
 )
+from raybench.plan.hosts import Hosts
+from raybench.plan.points import Points
 from raybench.plan.preflight import Preflight
 from raybench.plan.states import ENGINE_START_TRIES, REPLACEMENTS, RETRIES, EngineState, NodeState, UnitState
 from raybench.records import AnyUnit, CheckUnit, EvalUnit, Failure, Timed
 
-Group = tuple[str, str, int, int]
-"""(target, sweep, repeat, launch): perf units that stay on one node."""
+FREE = ("stopped", "withdrawn")
+"""Causes of a failure that cost a unit nothing."""
 
 
 class Dispatcher:
@@ -61,24 +76,24 @@ class Dispatcher:
         done_samples: Iterable[str] = (),
         attempts: Mapping[str, int] | None = None,
     ) -> None:
-        """`slots`: targets that the node of each slot may serve; all slots are awaited at first. `hold`: engines stay
+        """`units`: in the order in which they are to be begun, see `raybench.plan.order`.
+        `slots`: targets that the node of each slot may serve; all slots are awaited at first. `hold`: engines stay
         up when no work is left. `done`, `done_samples` and `attempts` come from the ledger of earlier sessions.
         """
         tried = attempts or {}
         finished = set(done)
         every = tuple(units)
-        self._units = {
-            unit.key: UnitState(unit, "done" if unit.key in finished else "pending", tried.get(unit.key, 0))
-            for unit in every
-            if not isinstance(unit, CheckUnit)
-        }
+        work = [unit for unit in every if not isinstance(unit, CheckUnit)]
+        states = (UnitState(u, "done" if u.key in finished else "pending", tried.get(u.key, 0)) for u in work)
+        self._backlog = Backlog(states)
+        self._points = Points(self._backlog)
         self._preflight = Preflight((unit for unit in every if isinstance(unit, CheckUnit)), slots, tried)
         self._samples = set(done_samples)
         self._nodes: dict[str, NodeState] = {}
+        self._hosts = Hosts(self._nodes, self._state)
         self._slots = dict(slots)
         self._awaited = set(slots)
         self._replaced = dict.fromkeys(slots, 0)
-        self._groups: dict[Group, str] = {}
         self._start_failures: dict[tuple[str, str], int] = {}
         self._refused: dict[str, str] = {}
         self._slot_reasons: list[str] = []
@@ -91,9 +106,9 @@ class Dispatcher:
     @property
     def finished(self) -> bool:
         """Nothing is under way and nothing will be started."""
-        busy = any(node.running or self._engine_to_end(node) for node in self._nodes.values())
-        pending = any(unit.state == "pending" for unit in self._units.values())
-        return not busy and (self._draining or not pending)
+        if self._backlog.num_pending and not self._draining:
+            return False
+        return not any(node.running or self._engine_to_end(node) for node in self._nodes.values())
 
     def _engine_to_end(self, node: NodeState) -> bool:
         """True while the node's engine is on its way up or down, or is still to be stopped."""
@@ -104,12 +119,13 @@ class Dispatcher:
     def is_current(self, node: str, key: str, attempt: int) -> bool:
         """True if this node is running this attempt now; anything else that comes back is late and must be dropped."""
         found = self._nodes.get(node)
-        return found is not None and found.running == (key, attempt)
+        return found is not None and found.running.get(key) == attempt
 
-    def running_on(self, node: str) -> tuple[str, int] | None:
-        """(key, attempt) that the node is running; None for none, and for a node that is unknown or lost."""
+    def running_on(self, node: str) -> tuple[tuple[str, int], ...]:
+        """(key, attempt) of everything that the node was given and that has not ended; empty for a node that is
+        unknown or lost."""
         found = self._nodes.get(node)
-        return None if found is None else found.running
+        return () if found is None else tuple(found.running.items())
 
     def needs_sample(self, key: str) -> bool:
         """True if no record of this sample is known yet."""
@@ -117,44 +133,50 @@ class Dispatcher:
 
     def counts(self) -> dict[str, int]:
         """Units by state; checks are not counted."""
-        result = {"pending": 0, "running": 0, "done": 0, "dropped": 0, "given_up": 0}
-        for unit in self._units.values():
-            result[unit.state] += 1
-        return result
+        return self._backlog.counts()
 
     # ---------------------------------------------------------------------------------------------------------- events
 
     def handle(self, event: Event) -> list[Action]:
         """Take one event in and say what is to be done now."""
         actions: list[Action] = []
+        touched: Iterable[str] | None = None
         match event:
-            case NodeJoined() | NodeLost() | SlotLost():
+            case NodeJoined() | NodeLost() | NodeLeaving() | SlotLost():
                 self._node_event(event, actions)
             case EngineReady() | EngineFailed() | EngineStopped():
                 self._engine_event(event)
             case UnitDone() | UnitFailed():
-                self._unit_event(event, actions)
+                touched = self._unit_event(event, actions)
             case SampleDone():
                 self._samples.add(event.key)
-                return actions
+                touched = self._sample_ended(event)
             case UnitsDropped():
                 self._drop(event.keys)
             case UnitsAdded():
-                self._units |= {unit.key: UnitState(unit) for unit in event.units if unit.key not in self._units}
+                for unit in event.units:
+                    self._backlog.add(UnitState(unit))
             case Drain():
                 self._draining = True
             case _:
                 assert_never(event)
-        self._schedule(actions)
+        if touched is None:
+            self._give_up_stopped(actions)
+            self._give_up_failed_first(actions)
+            self._give_up_unreachable(actions)
+        self._schedule(self._nodes if touched is None else touched, actions)
         return actions
 
-    def _node_event(self, event: NodeJoined | NodeLost | SlotLost, actions: list[Action]) -> None:
+    def _node_event(self, event: NodeJoined | NodeLost | NodeLeaving | SlotLost, actions: list[Action]) -> None:
         match event:
             case NodeJoined():
                 self._awaited.discard(event.slot)
                 self._nodes[event.node] = NodeState(event.slot, event.hosts, self._slots[event.slot])
+                self._hosts.add(event.node)
             case NodeLost():
                 self._lose(event, actions)
+            case NodeLeaving():
+                self._leave(event, actions)
             case SlotLost():
                 self._awaited.discard(event.slot)
                 self._slot_reasons.append(event.reason)
@@ -176,107 +198,187 @@ class Dispatcher:
                 self._start_failures[place] = tries if event.retry else ENGINE_START_TRIES
                 self._refused[node.engine.target] = event.reason
                 if self._start_failures[place] >= ENGINE_START_TRIES:
-                    self._unpin(event.node, node.engine.target)
+                    self._points.unpin(event.node, node.engine.target)
                 node.engine = None
 
-    def _unit_event(self, event: UnitDone | UnitFailed, actions: list[Action]) -> None:
+    def _sample_ended(self, event: SampleDone) -> list[str]:
+        """The nodes that may go on because of it: its own has room for another."""
+        node = self._nodes.get(event.node)
+        return [] if node is None or node.asked.pop(event.key, None) is None else [event.node]
+
+    def _unit_event(self, event: UnitDone | UnitFailed, actions: list[Action]) -> Iterable[str] | None:
+        """Take the end of an attempt in; returns the nodes that may go on because of it, None for all."""
         if not self.is_current(event.node, event.key, event.attempt):
-            return
+            return ()
         node = self._nodes[event.node]
-        node.running = None
         state = self._state(event.key)
-        if isinstance(event, UnitDone) and isinstance(state.unit, CheckUnit):
+        self._forget(node, event.key)
+        if isinstance(event, UnitFailed):
+            self._charge(event.key, event.failure, event.attempt, actions)
+            if event.failure.cause in ("engine_died", "timeout") and node.engine:
+                # A server that died or hung is not to be trusted with the next unit.
+                node.engine.fault = event.failure.cause
+            return None
+        if isinstance(state.unit, CheckUnit):
             self._preflight.done(state, node, event.stop)
-        elif isinstance(event, UnitDone):
-            state.state = "done"
-        else:
-            self._unit_failed(event, actions)
+            return None
+        led = self._points.first(state.unit.target) is state
+        self._backlog.move(state, "done")
+        if led or not self._backlog.num_open(state.unit.target):
+            return None
+        return (event.node, *self._hosts.neighbours(event.node))
+
+    def _forget(self, node: NodeState, key: str) -> None:
+        del node.running[key]
+        for sample in [sample for sample, block in node.asked.items() if block == key]:
+            del node.asked[sample]
 
     def _state(self, key: str) -> UnitState:
-        return self._units[key] if key in self._units else self._preflight.states[key]
+        return self._backlog[key] if key in self._backlog else self._preflight.states[key]
 
     def _lose(self, event: NodeLost, actions: list[Action]) -> None:
+        self._hosts.remove(event.node)
         node = self._nodes.pop(event.node, None)
         if node is None:
             return
-        self._unpin(event.node)
-        if node.running:
-            key, attempt = node.running
-            self._charge(key, Failure(cause="node_lost", message=event.reason), attempt, actions)
-        if self._replaced[node.slot] < REPLACEMENTS and not self._draining and self._work_left(node.targets):
+        self._points.unpin(event.node)
+        for number, (key, attempt) in enumerate(node.running.items()):
+            waited = number > 0 and isinstance(self._state(key).unit, Timed)
+            cause = "withdrawn" if waited else "node_lost"
+            self._charge(key, Failure(cause=cause, message=event.reason), attempt, actions)
+        if node.leaving is None:
+            self._replace(node, actions)
+
+    def _leave(self, event: NodeLeaving, actions: list[Action]) -> None:
+        node = self._nodes.get(event.node)
+        if node is None or node.leaving is not None:
+            return
+        node.leaving = event.reason
+        self._points.unpin(event.node)
+        for key, attempt in list(node.running.items())[1:]:
+            if isinstance(self._state(key).unit, Timed):
+                actions.append(WithdrawUnit(event.node, key, attempt))
+        self._replace(node, actions)
+
+    def _replace(self, node: NodeState, actions: list[Action]) -> None:
+        left = any(self._backlog.num_open(target) for target in node.targets)
+        if left and self._replaced[node.slot] < REPLACEMENTS and not self._draining:
             self._replaced[node.slot] += 1
             self._awaited.add(node.slot)
             actions.append(ReplaceNode(node.slot))
 
-    def _unpin(self, node: str, target: str | None = None) -> None:
-        """Let other nodes take the groups of a node that can no longer serve them."""
-        for group in [g for g, name in self._groups.items() if name == node and target in (None, g[0])]:
-            del self._groups[group]
-
-    def _unit_failed(self, event: UnitFailed, actions: list[Action]) -> None:
-        node = self._nodes[event.node]
-        self._charge(event.key, event.failure, event.attempt, actions)
-        if event.failure.cause in ("engine_died", "timeout") and node.engine:
-            # A server that died or hung is not to be trusted with the next unit.
-            node.engine.phase = "stopping"
-            actions.append(StopEngine(event.node, event.failure.cause))
-
     def _drop(self, keys: frozenset[str]) -> None:
-        for key in keys & self._units.keys():
-            unit = self._units[key]
-            unit.needed = False
-            if unit.state == "pending":
-                unit.state = "dropped"
+        for key in keys:
+            if key in self._backlog:
+                unit = self._backlog[key]
+                unit.needed = False
+                if unit.state == "pending":
+                    self._backlog.move(unit, "dropped")
 
     def _charge(self, key: str, failure: Failure, attempt: int, actions: list[Action]) -> None:
         unit = self._state(key)
-        unit.state = "pending" if unit.needed else "dropped"
-        if failure.cause == "stopped" or not unit.needed:
+        self._move(unit, "pending" if unit.needed else "dropped")
+        if failure.cause in FREE or not unit.needed:
             return
         unit.failures[failure.cause] = unit.failures.get(failure.cause, 0) + 1
         if unit.failures[failure.cause] > RETRIES[failure.cause]:
-            unit.state = "given_up"
-            actions.append(GiveUp(key, attempt, failure.model_copy(update={"given_up": True})))
+            self._give_up(unit, failure, actions, attempt)
+
+    def _move(self, state: UnitState, to: str) -> None:
+        if state.unit.key in self._backlog:
+            self._backlog.move(state, to)
+        else:
+            state.state = to
+
+    def _give_up(self, state: UnitState, failure: Failure, actions: list[Action], attempt: int | None = None) -> None:
+        self._move(state, "given_up")
+        last = state.attempt if attempt is None else attempt
+        actions.append(GiveUp(state.unit.key, last, failure.model_copy(update={"given_up": True})))
 
     # ------------------------------------------------------------------------------------------------------ scheduling
 
-    def _schedule(self, actions: list[Action]) -> None:
-        self._give_up_stopped(actions)
-        self._give_up_unreachable(actions)
-        # The node that has waited longest goes first: nodes that share a host alternate, which also puts the same point
-        # of two targets side by side in time.
-        for name in sorted(self._nodes, key=lambda n: (self._nodes[n].turn, n)):
-            node = self._nodes[name]
-            if node.running or (node.engine and node.engine.phase != "ready"):
-                continue
-            action = self._next(name, node)
-            if action is not None:
+    def _schedule(self, names: Iterable[str], actions: list[Action]) -> None:
+        """Give the nodes what they can take, one thing each in turn until none takes any more.
+
+        The node with the fewest samples in flight goes first, then the one that has waited longest: nodes that share a
+        host alternate, which also puts the same point of two targets side by side in time.
+        """
+        able = [name for name in names if name in self._nodes]
+        while able:
+            able.sort(key=lambda n: (len(self._nodes[n].asked), self._nodes[n].turn, n))
+            taken: list[str] = []
+            for name in able:
+                action = self._next(name, self._nodes[name])
+                if action is None:
+                    continue
                 self._turn += 1
-                node.turn = self._turn
                 actions.append(action)
+                if isinstance(action, ReleaseNode):
+                    self._hosts.remove(name)
+                    del self._nodes[name]
+                    continue
+                self._nodes[name].turn = self._turn
+                if isinstance(action, RunUnit):
+                    taken.append(name)
+            able = taken
 
     def _next(self, name: str, node: NodeState) -> Action | None:
-        if node.engine is None:
-            return self._start(name, node)
-        if self._draining:
-            return self._stop(node, name, "draining")
-        perf = self._perf_unit(name, node.engine)
+        engine = node.engine
+        if engine is None:
+            return ReleaseNode(name, node.leaving) if node.leaving is not None else self._start(name, node)
+        if engine.phase != "ready":
+            return None
+        ending = engine.fault or node.leaving or ("draining" if self._draining else None)
+        if ending is not None:
+            return None if node.running else self._stop(node, name, ending)
+        perf = self._points.next(name, engine)
+        if node.running and not node.asked:
+            return self._run(name, node, perf) if perf is not None and self._may_wait(name, node, engine) else None
         if perf is not None:
-            return self._run(name, node, perf) if self._host_is_free(node, alone=True) else None
-        block = self._eval_unit(node.engine.target)
+            free = not node.running and self._hosts.free(name, alone=True, wants_perf=self._wants_perf)
+            return self._run(name, node, perf) if free else None
+        if self._points.follow(engine):
+            return None  # they come as soon as the first one has come back; evals would be in their way for long
+        return self._next_samples(name, node, engine)
+
+    def _next_samples(self, name: str, node: NodeState, engine: EngineState) -> Action | None:
+        block = self._backlog.next_block(engine.target)
         if block is not None:
-            block = self._preflight.owed(node) or (None if node.engine.target in self._preflight.stopped else block)
+            block = self._preflight.owed(node) or (None if engine.target in self._preflight.stopped else block)
         if block is not None:
-            return self._run(name, node, block) if self._host_is_free(node, alone=False) else None
+            can = self._has_room(node, block) and self._hosts.free(name, alone=False, wants_perf=self._wants_perf)
+            return self._run(name, node, block) if can else None
+        if node.running:
+            return None
         if self._wanted(name, node) is not None:
             return self._stop(node, name, "another target or launch needs the node")
-        if not self._hold and not self._work_left((node.engine.target,)):
+        if not self._hold and not self._backlog.num_open(engine.target):
             return self._stop(node, name, "no work left")
         return None
 
+    def _has_room(self, node: NodeState, state: UnitState) -> bool:
+        if not isinstance(state.unit, EvalUnit):
+            return not node.running and state.state == "pending"  # a check may still run on a node that leaves
+        if not node.running:
+            return True
+        missing = sum(1 for sample in state.unit.samples if sample.key not in self._samples)
+        return len(node.asked) + missing <= state.unit.concurrency
+
+    def _may_wait(self, name: str, node: NodeState, engine: EngineState) -> bool:
+        """True if a timed unit may wait at the node behind the one that runs there, so that it need not wait for us.
+
+        Not where another node shares the host, for they alternate; and none that another node could begin at once.
+        """
+        if len(node.running) > 1 or self._hosts.neighbours(name):
+            return False
+        if any(not isinstance(self._state(key).unit, Timed) for key in node.running):
+            return False
+        others = sum(1 for other in self._nodes.values() if engine.target in other.targets) - 1
+        return self._points.spare(name, engine, others)
+
     def _start(self, name: str, node: NodeState) -> Action | None:
         wanted = None if self._draining else self._wanted(name, node)
-        if wanted is None or not self._host_is_quiet(node):
+        if wanted is None or not self._hosts.quiet(name):
             return None
         node.engine = EngineState(wanted[0], wanted[1], "starting")
         return StartEngine(name, wanted[0], wanted[1])
@@ -287,88 +389,29 @@ class Dispatcher:
         return StopEngine(name, reason)
 
     def _run(self, name: str, node: NodeState, state: UnitState) -> Action:
-        state.state = "running"
+        self._move(state, "running")
         state.attempt += 1
-        node.running = (state.unit.key, state.attempt)
         unit = state.unit
-        if isinstance(unit, Timed):
-            self._groups[_group(unit)] = name
-            return RunUnit(name, unit, state.attempt)
-        if isinstance(unit, CheckUnit):
+        node.running[unit.key] = state.attempt
+        self._points.take(name, unit)
+        if not isinstance(unit, EvalUnit):
             return RunUnit(name, unit, state.attempt)
         missing = tuple(sample for sample in unit.samples if sample.key not in self._samples)
-        return RunUnit(name, unit.model_copy(update={"samples": missing}), state.attempt)
+        node.asked.update((sample.key, unit.key) for sample in missing)
+        whole = len(missing) == len(unit.samples)
+        return RunUnit(name, unit if whole else unit.model_copy(update={"samples": missing}), state.attempt)
 
-    # -------------------------------------------------------------------------------------------------------- choosing
-
-    def _perf_unit(self, name: str, engine: EngineState) -> UnitState | None:
-        """Next point for this engine: its own groups first, then one that no node has."""
-        free: UnitState | None = None
-        for state in self._pending((engine.target,)):
-            unit = state.unit
-            if not isinstance(unit, Timed) or unit.launch != engine.launch:
-                continue
-            owner = self._groups.get(_group(unit))
-            if owner == name:
-                return state
-            if owner is None and free is None:
-                free = state
-        return free
-
-    def _eval_unit(self, target: str) -> UnitState | None:
-        return next((s for s in self._pending((target,)) if isinstance(s.unit, EvalUnit)), None)
+    def _wants_perf(self, name: str) -> bool:
+        engine = self._nodes[name].engine
+        return engine is not None and engine.phase == "ready" and self._points.next(name, engine) is not None
 
     def _wanted(self, name: str, node: NodeState) -> tuple[str, int] | None:
         """(target, launch) of the first pending unit that this node could do after a start of that engine."""
-        for state in self._pending(node.targets):
-            unit = state.unit
-            if self._start_failures.get((name, unit.target), 0) >= ENGINE_START_TRIES:
-                continue
-            if isinstance(unit, EvalUnit):
-                if unit.target in self._preflight.stopped:
-                    continue
-                return unit.target, 0
-            if isinstance(unit, Timed) and self._groups.get(_group(unit), name) == name:
-                return unit.target, unit.launch
-        return None
-
-    def _pending(self, targets: tuple[str, ...]) -> Iterable[UnitState]:
-        return (s for s in self._units.values() if s.state == "pending" and s.unit.target in targets)
-
-    def _work_left(self, targets: tuple[str, ...] | None = None) -> bool:
-        """True if a unit of these targets is pending, or running and so may come back."""
-        return any(
-            s.state in ("pending", "running") and (targets is None or s.unit.target in targets)
-            for s in self._units.values()
-        )
-
-    # ----------------------------------------------------------------------------------------------------------- hosts
-
-    def _neighbours(self, node: NodeState) -> list[tuple[str, NodeState]]:
-        return [(n, other) for n, other in self._nodes.items() if other is not node and other.hosts & node.hosts]
-
-    def _host_is_free(self, node: NodeState, *, alone: bool) -> bool:
-        """True if a unit may run here now; `alone` for a perf unit, which tolerates nothing beside it."""
-        for other_name, other in self._neighbours(node):
-            running = self._state(other.running[0]).unit if other.running else None
-            starting = other.engine is not None and other.engine.phase != "ready"
-            if isinstance(running, Timed) or (alone and (running is not None or starting)):
-                return False
-            if not alone and self._wants_perf(other_name, other):
-                # Evals would keep the host busy for as long as there are any: perf units go first.
-                return False
-        return True
-
-    def _wants_perf(self, name: str, node: NodeState) -> bool:
-        ready = node.engine is not None and node.engine.phase == "ready"
-        return ready and node.engine is not None and self._perf_unit(name, node.engine) is not None
-
-    def _host_is_quiet(self, node: NodeState) -> bool:
-        """True if an engine may start here: no perf unit is running on any of the hosts."""
-        return not any(
-            other.running and isinstance(self._state(other.running[0]).unit, Timed)
-            for _, other in self._neighbours(node)
-        )
+        targets = [target for target in node.targets if self._may_start(name, target)]
+        stopped = self._preflight.stopped
+        found = [self._points.startable(name, target, blocks=target not in stopped) for target in targets]
+        first = min((one for one in found if one is not None), default=None)
+        return None if first is None else first[1:]
 
     # -------------------------------------------------------------------------------------------------------- giving up
 
@@ -380,38 +423,48 @@ class Dispatcher:
         for target, reason in self._preflight.stopped.items():
             if target in checking:
                 continue
-            for state in [s for s in self._pending((target,)) if isinstance(s.unit, EvalUnit)]:
-                state.state = "given_up"
-                failure = Failure(cause="preflight", message=reason, given_up=True)
-                actions.append(GiveUp(state.unit.key, state.attempt, failure))
+            while (state := self._backlog.next_block(target)) is not None:
+                self._give_up(state, Failure(cause="preflight", message=reason), actions)
+
+    def _give_up_failed_first(self, actions: list[Action]) -> None:
+        """Give up the perf units of targets whose first point could not be measured."""
+        for target in self._backlog.targets():
+            failed = self._points.failed(target)
+            if failed is None:
+                continue
+            message = f"the target's first and cheapest point ({failed.unit.key}) could not be measured"
+            for state in self._backlog.pending(target):
+                if isinstance(state.unit, Timed):
+                    self._give_up(state, Failure(cause="preflight", message=message), actions)
 
     def _give_up_unreachable(self, actions: list[Action]) -> None:
         """Give up pending units of targets that no node, present or awaited, can serve any more."""
         if self._draining:
             return  # nobody tries any more: what is pending stays missing, and is no failure
         awaited = {target for slot in self._awaited for target in self._slots[slot]}
-        for state in [s for s in self._units.values() if s.state == "pending"]:
-            target = state.unit.target
-            if target in awaited or any(self._may_serve(name, node, state.unit) for name, node in self._nodes.items()):
+        for target in self._backlog.targets():
+            if target in awaited or not self._backlog.num_open(target):
                 continue
-            state.state = "given_up"
-            cause, message = (
-                ("engine_start", self._refused[target])
-                if target in self._refused
-                else ("node_lost", "; ".join(["no node is left that could serve the target", *self._slot_reasons]))
-            )
-            failure = Failure(cause=cause, message=message, given_up=True)
-            actions.append(GiveUp(state.unit.key, state.attempt, failure))
+            nodes = [(name, node) for name, node in self._nodes.items() if target in node.targets]
+            if any(node.leaving is None and self._may_start(name, target) for name, node in nodes):
+                continue
+            for state in self._backlog.pending(target):
+                if not any(_serves(node, state.unit) for _, node in nodes):
+                    self._give_up(state, self._why_unreachable(target), actions)
 
-    def _may_serve(self, name: str, node: NodeState, unit: AnyUnit) -> bool:
-        if unit.target not in self._slots[node.slot]:
-            return False
-        engine = node.engine
-        up = engine is not None and engine.target == unit.target and engine.phase != "stopping"
-        if up and (not isinstance(unit, Timed) or (engine is not None and engine.launch == unit.launch)):
-            return True
-        return self._start_failures.get((name, unit.target), 0) < ENGINE_START_TRIES
+    def _may_start(self, name: str, target: str) -> bool:
+        return self._start_failures.get((name, target), 0) < ENGINE_START_TRIES
+
+    def _why_unreachable(self, target: str) -> Failure:
+        if target in self._refused:
+            return Failure(cause="engine_start", message=self._refused[target])
+        reasons = ["no node is left that could serve the target", *self._slot_reasons]
+        return Failure(cause="node_lost", message="; ".join(reasons))
 
 
-def _group(unit: Timed) -> Group:
-    return unit.target, unit.sweep, unit.repeat, unit.launch
+def _serves(node: NodeState, unit: AnyUnit) -> bool:
+    """True if the engine that the node has, or is starting, can take the unit."""
+    engine = node.engine
+    if engine is None or engine.target != unit.target or engine.phase == "stopping" or engine.fault or node.leaving:
+        return False
+    return not isinstance(unit, Timed) or engine.launch == unit.launch

@@ -26,6 +26,14 @@ class NodeLost:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeLeaving:
+    """A node will be taken away soon (a drain, a notice for a spot machine): what runs may end, nothing new starts."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SlotLost:
     """No node can be had for a slot, at the start or in place of a lost one."""
 
@@ -111,6 +119,7 @@ class UnitsAdded:
 Event = (
     NodeJoined
     | NodeLost
+    | NodeLeaving
     | SlotLost
     | EngineReady
     | EngineFailed
@@ -143,12 +152,34 @@ class StopEngine:
 
 @dataclass(frozen=True, slots=True)
 class RunUnit:
-    """Run a unit; the answer is UnitDone or UnitFailed, with SampleDone between."""
+    """Run a unit; the answer is UnitDone or UnitFailed, with SampleDone between.
+
+    Blocks of samples run beside each other. A timed unit that is given to a node while another runs there is to wait
+    for its turn at the node, so that the node need not wait for us.
+    """
 
     node: str
     unit: AnyUnit
     """An eval unit holds only the samples that are still missing."""
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawUnit:
+    """Take back a unit that waits for its turn at the node; the answer is UnitFailed with the cause `withdrawn`, or
+    what the unit comes to if it has begun."""
+
+    node: str
+    key: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseNode:
+    """Let a node go that is to be taken away: nothing runs there, and its engine is stopped. No answer."""
+
+    node: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,4 +199,4 @@ class GiveUp:
     failure: Failure
 
 
-Action = StartEngine | StopEngine | RunUnit | ReplaceNode | GiveUp
+Action = StartEngine | StopEngine | RunUnit | WithdrawUnit | ReleaseNode | ReplaceNode | GiveUp

@@ -80,13 +80,16 @@ def _eval_units(
 
 def _blocks(samples: Iterable[SampleSpec], settings: EvalConfig) -> Iterator[tuple[int, tuple[SampleSpec, ...]]]:
     """Blocks with their stages. All questions are asked once before any is asked again: rates in flight are then about
-    the whole exam, not about its first questions, whose repeats would all be cut or none."""
+    the whole exam, not about its first questions, whose repeats would all be cut or none. After that the repeats of one
+    question stand together, so that a block is long or short as a whole and can be begun in its turn."""
     stages = settings.adaptive.stages if settings.adaptive else (settings.repeats,)
     first = 0
+    every = tuple(samples)
     for stage, last in enumerate(stages):
-        inside = sorted((s for s in samples if first <= s.repeat < last), key=lambda sample: sample.repeat)
-        for start in range(0, len(inside), settings.block_size):
-            yield stage, tuple(inside[start : start + settings.block_size])
+        inside = [sample for sample in every if first <= sample.repeat < last]
+        for part in ([s for s in inside if s.repeat == 0], [s for s in inside if s.repeat > 0]):
+            for start in range(0, len(part), settings.block_size):
+                yield stage, tuple(part[start : start + settings.block_size])
         first = last
 
 

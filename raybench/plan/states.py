@@ -13,8 +13,8 @@ RETRIES: Mapping[str, int] = {
     "client": 2,
     "bug": 1,
 }
-"""Retries of one unit by the cause of its failure; each cause has a budget of its own. `stopped` is never retried, and
-neither is a unit that a check has stopped."""
+"""Retries of one unit by the cause of its failure; each cause has a budget of its own. `stopped` and `withdrawn` cost
+nothing; a unit that a check has stopped is not retried."""
 
 ENGINE_START_TRIES = 2
 """Starts of one target's engine on one node before the node is given up for that target."""
@@ -31,6 +31,8 @@ class EngineState:
     launch: int
     phase: str
     """starting, ready or stopping."""
+    fault: str | None = None
+    """Why it is to be stopped as soon as nothing runs on it any more; None = it is trusted."""
     checked: set[str] = field(default_factory=set[str])
     """Keys of the checks that have ended on this very engine."""
 
@@ -43,8 +45,13 @@ class NodeState:
     hosts: frozenset[str]
     targets: tuple[str, ...]
     engine: EngineState | None = None
-    running: tuple[str, int] | None = None
-    """(key, attempt)."""
+    running: dict[str, int] = field(default_factory=dict[str, int])
+    """Attempt by key of everything that the node was given and that has not ended, oldest first: one check, or one
+    timed unit and the next one behind it, or blocks of samples that run side by side."""
+    asked: dict[str, str] = field(default_factory=dict[str, str])
+    """Key of the block by key of every sample that has not ended."""
+    leaving: str | None = None
+    """Why it gets no more work; None = it stays."""
     turn: int = 0
     """When it was last given something, so that nodes of one host take turns."""
 

@@ -239,14 +239,17 @@ AnyMeasurement = PerfMeasurement | LoadMeasurement | EvalMeasurement | CheckMeas
 Measurement = Annotated[AnyMeasurement, Field(discriminator="kind")]
 
 
-Cause = Literal["node_lost", "engine_died", "engine_start", "timeout", "client", "bug", "stopped", "preflight"]
+Cause = Literal[
+    "node_lost", "engine_died", "engine_start", "timeout", "client", "bug", "stopped", "preflight", "withdrawn"
+]
 
 
 class Failure(Record):
     """Why an attempt failed or a unit was given up: body of `unit_failed`."""
 
     cause: Cause
-    """Budget that the failure is charged to; `stopped` (by the user) and `preflight` (a check said stop) have none."""
+    """Budget that the failure is charged to; `stopped` (by the user), `preflight` (a check said stop) and `withdrawn`
+    (it waited at the node and never began) have none."""
     message: str
     """What happened, secrets redacted, with the tail of the engine's log where it helps."""
     given_up: bool = False

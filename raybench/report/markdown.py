@@ -2,6 +2,7 @@
 
 from raybench.report import diagnosis_page, numbers, tables
 from raybench.report.accuracy_page import accuracy_blocks, differences
+from raybench.report.fleet_page import fleet_section
 from raybench.report.model import Comparison, PerfRow, Report
 from raybench.report.preflight_page import preflight_section
 from raybench.report.serving_page import serving_section
@@ -26,6 +27,7 @@ def render(report: Report) -> str:
         *_diagnosis(report),
         *preflight_section(report.preflight),
         *_startup(report),
+        *fleet_section(report.fleet),
         *_targets(report),
         *_failures(report),
         *_reproduce(report),

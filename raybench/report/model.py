@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from raybench.config.schema import FlagValue
 from raybench.records import Check, Finding, MemoryUsage, Record, Route, Sampling, StartUpPhase
+from raybench.report.fleet_model import FleetTimes
 from raybench.report.serving_model import LoadRatioRow, LoadRow, SearchRow
 from raybench.report.spread import Spread
 from raybench.stats.accuracy import AccuracyScore
@@ -471,6 +472,8 @@ class Report(Record):
     """Searches: by target as configured."""
     counterfactuals: tuple[Counterfactual, ...] = ()
     """Scores under smaller limits of the replies, where replies are long enough to tell."""
+    fleet: FleetTimes | None = None
+    """What was predicted against what came; None where nothing was predicted."""
 
     @property
     def simulated(self) -> bool:

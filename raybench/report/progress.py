@@ -93,6 +93,12 @@ class _Node:
     about: str = ""
     target: str | None = None
     num_done: int = 0
+    running: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    """Phase and words of everything that it was given and that has not ended, by the unit's key."""
+    at: float = 0.0
+    """Up to when its time was shared out."""
+    shares: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    """(share of the node's time, time) of everything that runs, so far."""
 
 
 @dataclass(slots=True)
@@ -103,7 +109,7 @@ class _Work:
     done: set[str] = field(default_factory=set[str])
     dropped: set[str] = field(default_factory=set[str])
     busy_s: float = 0.0
-    """Time that nodes spent on what is done."""
+    """Time that nodes spent on what is done; blocks that ran side by side have shared it."""
 
 
 Place = tuple[str, str]
@@ -133,6 +139,7 @@ class Progress:
         """Take one record in. Raises ValueError for a body that does not fit its kind."""
         self._last_t = record.t
         node = self._nodes.get(record.node or "")
+        self._share_out(node, record.t)
         match record.kind:
             case "run":
                 self._begin(RunBody.model_validate(record.body), record.t)
@@ -150,7 +157,7 @@ class Progress:
             case "decision":
                 self._decide(Decision.model_validate(record.body), node, record.t)
             case "unit_started" if node is not None:
-                _now(node, *self._doing(record.key or ""), record.t)
+                self._begin_unit(node, record.key or "", record.t)
             case "unit_done" | "unit_failed":
                 self._end(record, node)
             case "sample":
@@ -219,8 +226,13 @@ class Progress:
                 pass
 
     def _end(self, record: LedgerRecord, node: _Node | None) -> None:
+        share = 1.0
         if node is not None and node.phase != "lost":
-            _now(node, "ready" if node.target else "idle", node.target or "", record.t)
+            node.running.pop(record.key or "", None)
+            share_s, whole_s = node.shares.pop(record.key or "", (0.0, 0.0))
+            share = share_s / whole_s if whole_s else 1.0
+            idle = ("ready" if node.target else "idle", node.target or "")
+            _now(node, *next(iter(node.running.values()), idle), record.t)
             node.num_done += record.kind == "unit_done"
         place = self._places.get(record.key or "")
         if record.kind == "unit_failed":
@@ -229,7 +241,22 @@ class Progress:
             work = self._work[place]
             work.done.add(record.key or "")
             duration_s = record.body.get("duration_s")
-            work.busy_s += float(duration_s) if isinstance(duration_s, int | float) else 0.0
+            work.busy_s += share * float(duration_s) if isinstance(duration_s, int | float) else 0.0
+
+    def _begin_unit(self, node: _Node, key: str, t: float) -> None:
+        node.running[key] = doing = self._doing(key)
+        if len(node.running) == 1 or doing[0] == "eval":
+            _now(node, *doing, t)  # a point that waits behind another has not begun
+
+    def _share_out(self, node: _Node | None, t: float) -> None:
+        """Share the node's time since the last look evenly among what runs there."""
+        if node is None:
+            return
+        passed_s = max(t - node.at, 0.0)
+        for key in node.running:
+            share_s, whole_s = node.shares.get(key, (0.0, 0.0))
+            node.shares[key] = share_s + passed_s / len(node.running), whole_s + passed_s
+        node.at = t
 
     def _sample(self, record: LedgerRecord) -> None:
         place = (_text(record.body.get("target")), _text(record.body.get("eval")))

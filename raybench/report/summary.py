@@ -9,6 +9,7 @@ from raybench.ledger.view import RunView
 from raybench.load.words import point_words
 from raybench.records import EngineFacts, EvalUnit, Finding, GpuFacts, LoadUnit, PerfUnit, Timed
 from raybench.report.compare import comparisons
+from raybench.report.fleet_page import fleet_times
 from raybench.report.model import FailureRow, Provenance, Report, Session, StartUpRow, TargetRow
 from raybench.report.points import perf_rows
 from raybench.report.preflight_page import preflight_rows
@@ -58,6 +59,7 @@ def make_report(view: RunView, more_findings: Iterable[Finding] = ()) -> Report:
         serving_ratios=ratio_rows(serving),
         searches=search_rows(view),
         counterfactuals=tuple(curve for one in evals if (curve := counterfactual(one.scored)) is not None),
+        fleet=fleet_times(view),
     )
 
 

@@ -88,6 +88,12 @@ class FakeActor:
     async def _engine_address(self) -> AsyncIterator[Any]:
         yield "http://127.0.0.1:1", 1
 
+    async def _withdraw(self, key: str) -> AsyncIterator[Any]:
+        yield None
+
+    async def _end_unit(self, key: str, reason: str) -> AsyncIterator[Any]:
+        yield None
+
     async def _cancel(self) -> AsyncIterator[Any]:
         yield None
 
@@ -101,10 +107,11 @@ class FakeCloud:
     def __init__(self, *kinds: type[FakeActor], machines: tuple[Machine, ...] = (MACHINE,)) -> None:
         self.actors: list[FakeActor] = []
         self._kinds = kinds
-        self._machines = machines
+        self.machines = machines
+        self.leaving: frozenset[str] = frozenset()
 
     def cloud(self) -> Cloud:
-        return Cloud(self._make, self._kill, lambda: self._machines)
+        return Cloud(self._make, self._kill, lambda: self.machines, lambda: self.leaving)
 
     def _make(self, spec: NodeSpec, options: dict[str, Any]) -> FakeActor:
         kind = self._kinds[min(len(self.actors), len(self._kinds) - 1)]

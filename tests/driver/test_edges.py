@@ -126,7 +126,7 @@ def test_auto_takes_no_notice_of_a_cluster_that_died(tmp_path: Path, monkeypatch
 def test_every_cause_has_its_exit_code() -> None:
     assert EXIT_BY_CAUSE == {
         "engine_start": 22, "engine_died": 23, "timeout": 23, "node_lost": 24, "client": 25, "bug": 1, "stopped": None,
-        "preflight": None,
+        "preflight": None, "withdrawn": None,
     }  # fmt: skip
 
 

@@ -12,20 +12,25 @@ from raybench.driver import fleet as fleet_module
 from raybench.driver.fleet import Fleet, FleetOrder, Occurrence
 from raybench.errors import EngineRefused
 from raybench.node.session import UnitResult
-from raybench.plan.demands import Slot
+from raybench.plan.demands import Machine, Slot
 from raybench.plan.events import (
     EngineFailed,
     EngineReady,
     EngineStopped,
     GiveUp,
     NodeJoined,
+    NodeLeaving,
     NodeLost,
+    ReleaseNode,
+    ReplaceNode,
     RunUnit,
     SlotLost,
     StartEngine,
     StopEngine,
     UnitFailed,
+    WithdrawUnit,
 )
+from raybench.plan.watchdog import Overdue
 from raybench.records import Failure, OneBatchLoad, PerfUnit, WarmUp
 
 from .fake_cloud import FakeActor, FakeCloud
@@ -42,11 +47,17 @@ UNIT = PerfUnit(
 SLOT = Slot(None, "CPU", 0, 0.0, ("a",))
 
 
-def play(clouds: FakeCloud, script: Callable[[Fleet, Callable[[], Awaitable[Occurrence]]], Awaitable[None]]) -> None:
+def play(
+    clouds: FakeCloud,
+    script: Callable[[Fleet, Callable[[], Awaitable[Occurrence]]], Awaitable[None]],
+    *slots: Slot,
+    join_limit_s: float = 0.2,
+) -> None:
     """Make node n0 and let the script act; `heard` gives the next occurrence that is more than a line."""
 
     async def body() -> None:
-        fleet = Fleet(FleetOrder("run", CONFIG), (SLOT,), 0, clouds.cloud())
+        order = FleetOrder("run", CONFIG, join_limit_s=join_limit_s)
+        fleet = Fleet(order, slots or (SLOT,), 0, clouds.cloud())
 
         async def heard() -> Occurrence:
             while True:
@@ -249,3 +260,84 @@ def test_giving_up_is_an_attempt_of_its_own() -> None:
         assert [(entry.kind, entry.key, entry.attempt) for entry in told.entries] == [("unit_failed", "key", 3)]
 
     play(FakeCloud(FakeActor), script)
+
+
+M0, M1, M7 = "a0" * 28, "a1" * 28, "a7" * 28
+"""Ids as Ray makes them."""
+
+
+def gpus(name: str) -> Machine:
+    return Machine(name, "h.host", 8, 8, ("H200",))
+
+
+GPU_SLOT = Slot(M0, "H200", 8, 1.0, ("a",))
+
+
+def test_a_node_on_a_drained_machine_leaves_once_and_is_let_go_when_its_engine_is_stopped() -> None:
+    clouds = FakeCloud(FakeActor, machines=(gpus(M0), gpus(M1)))
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.look_for_leaving()
+        clouds.leaving = frozenset([M0])
+        fleet.look_for_leaving()
+        fleet.look_for_leaving()
+        told = await heard()
+        assert told.event == NodeLeaving("n0", "its machine is being drained")
+        assert [entry.kind for entry in told.entries] == ["decision"]
+        fleet.do(ReplaceNode(0))
+        joined = (await heard()).event
+        assert isinstance(joined, NodeJoined) and joined.node == "n1"
+        assert clouds.actors[1].spec.ray_node_id == M1, "the drained machine is not asked again"
+        fleet.do(WithdrawUnit("n0", "key", 1))
+        fleet.do(ReleaseNode("n0", "drained"))
+        assert (await heard()).event is None
+        await asyncio.sleep(0.05)
+        assert await fleet.addresses() == []
+
+    play(clouds, script, GPU_SLOT)
+    assert clouds.actors[0].killed and {"withdraw", "close"} <= set(clouds.actors[0].calls)
+
+
+def test_a_slot_whose_machine_is_gone_takes_the_next_one_that_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.02)
+    clouds = FakeCloud(FakeActor, machines=())
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await asyncio.sleep(0.1)
+        assert clouds.actors == []
+        clouds.machines = (Machine("cpu", "c.host", 8, 0, ()), gpus(M7))
+        await join(heard)
+        assert clouds.actors[0].spec.ray_node_id == M7
+
+    play(clouds, script, GPU_SLOT, join_limit_s=30)
+
+
+def test_two_slots_never_take_the_same_machine_and_the_one_without_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.05)
+    clouds = FakeCloud(FakeActor, machines=(gpus(M1),))
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        fleet.make_node(1)
+        await join(heard)
+        lost = (await heard()).event
+        assert isinstance(lost, SlotLost) and "no machine with 8 H200" in lost.reason
+
+    play(clouds, script, GPU_SLOT, GPU_SLOT)
+    assert len(clouds.actors) == 1
+
+
+def test_an_overdue_unit_is_ended_at_its_node_and_a_node_that_does_not_is_lost() -> None:
+    clouds = FakeCloud(FakeActor)
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.end_unit(Overdue("n0", "key", "no progress", lost=False))
+        fleet.end_unit(Overdue("n0", "key", "no progress", lost=True))
+        lost = (await heard()).event
+        assert isinstance(lost, NodeLost) and "does not end key" in lost.reason
+        fleet.end_unit(Overdue("n0", "key", "no progress", lost=True))
+        await asyncio.sleep(0.05)
+
+    play(clouds, script)
+    assert clouds.actors[0].killed and "end_unit" in clouds.actors[0].calls

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from raybench.driver.waiting import Surroundings, await_slots
+from raybench.driver.waiting import Surroundings, await_slots, some_slots
 from raybench.errors import ClusterError
 from raybench.plan.demands import Demand, Machine
 
@@ -75,3 +75,29 @@ def test_without_a_limit_nobody_waits() -> None:
     with pytest.raises(ClusterError, match=r"^the cluster cannot meet"):
         await_slots(WANTED, 0, cluster.said.append, cluster.around())
     assert (cluster.t, cluster.requests, cluster.said) == (0, [], [])
+
+
+def test_a_run_may_begin_with_one_machine_for_each_target_and_the_autoscaler_goes_on() -> None:
+    wanted = [Demand("h", "H200", 3, 8, False), Demand("b", "B200", 2, 8, False), Demand("s", "CPU", 2, 0, True)]
+    cluster = Cluster({0: machine("2", "H200"), 1: machine("3", "H200"), 42: machine("4", "B200")})
+    slots = some_slots(wanted, 600, cluster.said.append, cluster.around())
+    assert 42 <= cluster.t < 50
+    assert sorted((slot.targets[0], slot.machine or "-") for slot in slots) == [
+        ("b", "-"), ("b", "4"), ("h", "-"), ("h", "2"), ("h", "3"), ("s", "-"), ("s", "-")
+    ]  # fmt: skip
+    assert cluster.said[-1] == "beginning with 5 of 7 nodes; the others may join"
+    assert len(cluster.requests[-1]) == 5, "what is missing is still wished for"
+
+
+def test_with_all_machines_there_nothing_is_left_to_join() -> None:
+    cluster = Cluster({0: machine("2", "H200"), -1: machine("3", "H200"), -2: machine("4", "B200")})
+    slots = some_slots(WANTED, 0, cluster.said.append, cluster.around())
+    assert slots == await_slots(WANTED, 0, cluster.said.append, cluster.around())
+    assert cluster.said == cluster.requests == []
+
+
+def test_a_target_without_any_machine_does_not_begin() -> None:
+    cluster = Cluster({0: machine("2", "H200")})
+    with pytest.raises(ClusterError, match="B200: 1 machine"):
+        some_slots([Demand("h", "H200", 3, 8, False), Demand("b", "B200", 2, 8, False)], 0, cluster.said.append,
+                   cluster.around())  # fmt: skip

@@ -1,12 +1,14 @@
 """The journal: append, torn lines, foreign files, a second writer, a full disk."""
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from raybench.errors import LedgerError, StorageError
+from raybench.ledger import journal as journal_module
 from raybench.ledger.journal import LEDGER, Journal, read
 
 
@@ -150,3 +152,56 @@ def test_rows_are_written_whole_with_their_hash(tmp_path: Path) -> None:
     journal.close()
     assert digest == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sorted(p.name for p in (tmp_path / "r" / "requests").iterdir()) == ["k.parquet"]
+
+
+def test_a_disk_that_is_slow_to_sync_keeps_no_append_waiting_and_close_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, synced = threading.Event(), threading.Event()
+
+    def sync(descriptor: int) -> None:
+        assert slow.wait(60)
+        synced.set()
+
+    monkeypatch.setattr(journal_module.os, "fsync", sync)
+    journal = Journal.create(tmp_path / "run")
+    for number in range(50):
+        journal.append("decision", {"what": "x", "reason": "y", "number": number})
+    # All of it can be read, though nothing has been synced: the death of the driver would lose none of it.
+    assert (tmp_path / "run" / "ledger.jsonl").read_bytes().count(b"\n") == 50
+    assert not synced.is_set()
+    slow.set()
+    journal.close()
+    assert synced.is_set()
+
+
+def test_what_a_sync_meets_is_told_with_the_next_record_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sync(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal_module.os, "fsync", sync)
+    journal = Journal.create(tmp_path / "run")
+    journal.append("decision", {"what": "x", "reason": "y"})
+    with pytest.raises(StorageError, match="No space left on device"):
+        journal.flush()
+    with pytest.raises(StorageError, match=r"make room, then finish\s+with --resume"):
+        journal.append("decision", {"what": "x", "reason": "y"})
+    with pytest.raises(StorageError, match="No space left"):
+        journal.close()
+    journal.close()
+
+
+def test_rows_are_synced_before_the_record_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def sync(descriptor: int) -> None:
+        order.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    monkeypatch.setattr(journal_module.os, "fsync", sync)
+    journal = Journal.create(tmp_path / "run")
+    journal.write_rows("key", b"rows")
+    journal.append("unit_done", {}, key="key", attempt=1)
+    journal.close()
+    assert order == ["key.parquet", "ledger.jsonl"]

@@ -1,5 +1,7 @@
 """A node without Ray: against the simulated server, and with engines whose behaviour is made up."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -131,9 +133,31 @@ def test_a_server_that_dies_meanwhile_is_named_and_its_echoes_are_no_results(
     assert "ended with code 1" in result.failure.message
     assert all(isinstance(item, SampleRecord) and item.status == "ok" for item in before)
     again = last(session, unit)
-    assert again.failure is not None and again.failure.cause == "engine_died", (
-        "a dead engine is noticed before the start"
-    )
+    assert again.failure is not None and again.failure.cause == "withdrawn", "it waited behind the one that failed"
+    assert "engine_died" in again.failure.message
+
+
+def test_a_dead_engine_is_noticed_before_the_start(session_of: SessionMaker) -> None:
+    session = session_of(timing())
+    _, pid = session.engine_address()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    result = last(session, perf_unit())
+    assert result.failure is not None and result.failure.cause == "engine_died"
+
+
+def test_a_withdrawn_unit_never_begins_and_an_overdue_one_ends_with_what_it_has(session_of: SessionMaker) -> None:
+    session = session_of(timing(FaultConfig(stall_s=30)))
+    session.withdraw("perf-key")
+    refused = last(session, perf_unit())
+    assert refused.failure is not None and refused.failure.cause == "withdrawn"
+    running = session.run(eval_unit(2), 1, silent)
+    ender = threading.Timer(2.0, session.end_unit, ("eval-key", "no sample ended within 2 s"))
+    ender.start()
+    *_, result = running
+    ender.join()
+    assert isinstance(result, UnitResult) and result.failure is not None
+    assert (result.failure.cause, result.failure.message) == ("timeout", "no sample ended within 2 s")
 
 
 class SlowToTell(SimulatedEngine):

@@ -17,7 +17,9 @@ from raybench.plan.events import (
     Event,
     GiveUp,
     NodeJoined,
+    NodeLeaving,
     NodeLost,
+    ReleaseNode,
     ReplaceNode,
     RunUnit,
     SampleDone,
@@ -27,6 +29,7 @@ from raybench.plan.events import (
     UnitDone,
     UnitFailed,
     UnitsDropped,
+    WithdrawUnit,
 )
 from raybench.plan.states import ENGINE_START_TRIES, RETRIES
 from raybench.records import (
@@ -53,7 +56,7 @@ def perf(target: str, batch_size: int, repeat: int = 0, launch: int = 0, sweep: 
     )  # fmt: skip
 
 
-def block(target: str, number: int, num_samples: int = 3) -> EvalUnit:
+def block(target: str, number: int, num_samples: int = 3, concurrency: int = 1) -> EvalUnit:
     samples = tuple(
         SampleSpec(
             key=f"{target}-q{number}-{i}", question=f"q{number}-{i}", repeat=0,
@@ -63,7 +66,7 @@ def block(target: str, number: int, num_samples: int = 3) -> EvalUnit:
     )  # fmt: skip
     return EvalUnit(
         key=f"{target}-e{number}", target=target, eval="sums", block=number, samples=samples, sampling=SAMPLING,
-        concurrency=1, timeout_s=1,
+        concurrency=concurrency, timeout_s=1,
     )  # fmt: skip
 
 
@@ -83,7 +86,12 @@ class World:
     inbox: list[Event] = field(default_factory=list)
     engines: dict[str, tuple[str, int] | None] = field(default_factory=dict)
     starting: set[str] = field(default_factory=set)
-    running: dict[str, RunUnit] = field(default_factory=dict)
+    running: dict[str, dict[str, RunUnit]] = field(default_factory=dict)
+    """What every node was given, oldest first; no node without anything stands here."""
+    leaving: set[str] = field(default_factory=set)
+    first_points: dict[str, str] = field(default_factory=dict)
+    """Key of the point that must come back before any other of its target runs."""
+    withdrawn: set[tuple[str, int]] = field(default_factory=set)
     node_slot: dict[str, int] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
@@ -123,6 +131,12 @@ class World:
                     self.inbox.append(EngineStopped(action.node))
                 case RunUnit():
                     self._run(action)
+                case WithdrawUnit():
+                    assert self.running[action.node][action.key].attempt == action.attempt
+                    self.withdrawn.add((action.key, action.attempt))
+                case ReleaseNode():
+                    assert action.node in self.leaving and action.node not in self.running
+                    assert self.engines.pop(action.node) is None
                 case ReplaceNode():
                     if self.rng.random() < self.fault_share:
                         self.inbox.append(SlotLost(action.slot, "gone"))
@@ -132,31 +146,55 @@ class World:
                     self.given_up.append(action.key)
 
     def _nobody_measures_on(self, node: str) -> None:
-        for other, unit in self.running.items():
-            if isinstance(unit.unit, PerfUnit):
+        for other in self.running.keys() - {node}:
+            if self._measures(other):
                 assert self.hosts[self.node_slot[other]] != self.hosts[self.node_slot[node]]
+
+    def _measures(self, node: str) -> bool:
+        return any(isinstance(run.unit, PerfUnit) for run in self.running.get(node, {}).values())
 
     def _run(self, action: RunUnit) -> None:
         assert (action.unit.key, action.attempt) not in self.attempts
         self.attempts.add((action.unit.key, action.attempt))
         assert action.unit.key not in self.done + self.given_up
         assert action.unit.key not in self.dropped, "a dropped unit was started"
-        assert action.node not in self.running and action.node not in self.starting
+        assert action.node not in self.starting | self.leaving
+        assert not any(action.unit.key in there for there in self.running.values())
         engine = self.engines[action.node]
         assert engine is not None and engine[0] == action.unit.target
         self._nobody_measures_on(action.node)
+        beside = self.running.setdefault(action.node, {})
         if isinstance(action.unit, PerfUnit):
             assert engine[1] == action.unit.launch
             mine = self.hosts[self.node_slot[action.node]]
-            for other in self.running.keys() | self.starting:
+            for other in (self.running.keys() | self.starting) - {action.node}:
                 assert self.hosts[self.node_slot[other]] != mine
+            self._in_turn(action, list(beside.values()))
         elif isinstance(action.unit, CheckUnit):
+            assert not beside
             assert action.unit.key in self._owed(action.node)
         else:
+            self._side_by_side(action.unit, list(beside.values()))
             assert not self._owed(action.node)
             assert action.unit.target not in self.stopped
             assert not {s.key for s in action.unit.samples} & set(self.samples)
-        self.running[action.node] = action
+        beside[action.unit.key] = action
+
+    def _in_turn(self, action: RunUnit, beside: list[RunUnit]) -> None:
+        """One point runs and one more may wait for its turn, on a host of the node's own; the first point is alone."""
+        assert len(beside) <= 1 and all(isinstance(run.unit, PerfUnit) for run in beside)
+        mine = self.hosts[self.node_slot[action.node]]
+        there = [n for n in self.engines if self.hosts[self.node_slot[n]] == mine]
+        assert not beside or there == [action.node]
+        first = self.first_points.get(action.unit.target)
+        assert first in (None, action.unit.key, *self.done), "a point ran before its target's first one was back"
+
+    def _side_by_side(self, unit: EvalUnit, beside: list[RunUnit]) -> None:
+        in_flight = 0
+        for run in beside:
+            assert isinstance(run.unit, EvalUnit)
+            in_flight += len({s.key for s in run.unit.samples} - set(self.samples))
+        assert not beside or in_flight + len(unit.samples) <= unit.concurrency
 
     def _owed(self, node: str) -> set[str]:
         """Checks of the node's place that have not ended on its engine."""
@@ -170,34 +208,63 @@ class World:
         """One thing happens: an answer arrives, a unit ends or fails, a node dies, a late result comes."""
         choices = ["answer"] * bool(self.inbox) + ["end"] * bool(self.running)
         if self.engines and self.rng.random() < self.fault_share:
-            choices.append("lose")
+            choices += ["lose", "leave"]
         if self.attempts and self.rng.random() < self.fault_share:
             choices.append("late")
         if self.evals and self.rng.random() < 0.02:
             choices.append("drop")
+        if self._blocks():
+            choices.append("sample")
         match self.rng.choice(choices):
             case "answer":
                 self._hear(self.inbox.pop(self.rng.randrange(len(self.inbox))))
             case "end":
-                self._end(self.rng.choice(sorted(self.running)))
+                node = self.rng.choice(sorted(self.running))
+                there = self.running[node]
+                self._end(node, there[next(iter(there)) if self._measures(node) else self.rng.choice(sorted(there))])
+            case "sample":
+                self._sample()
+            case rare:
+                self._rare(rare)
+
+    def _rare(self, what: str) -> None:
+        match what:
             case "lose":
                 self._hear(NodeLost(self.rng.choice(sorted(self.engines)), "kill -9"))
+            case "leave":
+                node = self.rng.choice(sorted(self.engines))
+                self.leaving.add(node)
+                self._hear(NodeLeaving(node, "spot"))
             case "drop":
                 # A rule ends an eval, or its later stages: some of its blocks are done, some run, some wait.
                 keys = frozenset(self.rng.sample(self.evals, self.rng.randint(1, len(self.evals))))
                 self.dropped |= keys
                 self._hear(UnitsDropped(keys))
-            case "late":
+            case _:
                 key, attempt = self.rng.choice(sorted(self.attempts))
-                current = [n for n, r in self.running.items() if (r.unit.key, r.attempt) == (key, attempt)]
-                if not current:
+                if not any(key in there and there[key].attempt == attempt for there in self.running.values()):
                     self._hear(UnitDone("n0", key, attempt))
 
-    def _end(self, node: str) -> None:
-        action = self.running[node]
+    def _blocks(self) -> list[tuple[str, EvalUnit]]:
+        found = [(node, run.unit) for node, there in self.running.items() for run in there.values()]
+        return [(node, unit) for node, unit in found if isinstance(unit, EvalUnit)]
+
+    def _sample(self) -> None:
+        """A sample of a running block ends, long before the block does."""
+        node, unit = self.rng.choice(self._blocks())
+        left = [sample.key for sample in unit.samples if sample.key not in self.samples]
+        if left:
+            self.samples.append(left[0])
+            self.take(self.dispatcher.handle(SampleDone(node, left[0])))
+
+    def _end(self, node: str, action: RunUnit) -> None:
+        if (action.unit.key, action.attempt) in self.withdrawn and self.rng.random() < 0.8:
+            failure = Failure(cause="withdrawn", message="it never began")
+            self._hear(UnitFailed(node, action.unit.key, action.attempt, failure))
+            return
         if isinstance(action.unit, EvalUnit):
             for sample in action.unit.samples:
-                if self.rng.random() < 1 - self.fault_share:
+                if sample.key not in self.samples and self.rng.random() < 1 - self.fault_share:
                     assert self.dispatcher.needs_sample(sample.key)
                     self.samples.append(sample.key)
                     self.take(self.dispatcher.handle(SampleDone(node, sample.key)))
@@ -214,9 +281,14 @@ class World:
 
     def _done(self, event: UnitDone) -> None:
         assert event.key not in self.done
-        if not isinstance(self.running[event.node].unit, CheckUnit):
+        if not isinstance(self.running[event.node][event.key].unit, CheckUnit):
             self.done.append(event.key)
-        del self.running[event.node]
+        self._forget(event)
+
+    def _forget(self, event: UnitDone | UnitFailed) -> None:
+        del self.running[event.node][event.key]
+        if not self.running[event.node]:
+            del self.running[event.node]
 
     def _end_check(self, node: str, action: RunUnit) -> None:
         self.checked[node].add(action.unit.key)
@@ -242,12 +314,13 @@ class World:
                 self.engines.pop(event.node, None)
                 self.running.pop(event.node, None)
                 self.starting.discard(event.node)
+                self.leaving.discard(event.node)
                 self.inbox = [e for e in self.inbox if getattr(e, "node", None) != event.node]
             case UnitDone():
                 if self.dispatcher.is_current(event.node, event.key, event.attempt):
                     self._done(event)
             case UnitFailed():
-                del self.running[event.node]
+                self._forget(event)
             case _:
                 pass
         self.take(self.dispatcher.handle(event))
@@ -266,10 +339,13 @@ def play(seed: int, fault_share: float) -> World:
             for repeat in range(2)
             for size in (1, 2)
         ]
-        units += [block(target, i) for i in range(rng.randint(0, 4))]
+        units += [block(target, i, 3, rng.choice([1, 6, 8])) for i in range(rng.randint(0, 4))]
     checks = [check(t, name, place) for t in targets for name in ("prompt", "canary") for place in range(len(slots))]
     checks = checks if rng.random() < 0.7 else []
     world = World(Dispatcher([*checks, *units], slots), slots, hosts, rng, fault_share, checks=checks)
+    for unit in units:
+        if isinstance(unit, PerfUnit):
+            world.first_points.setdefault(unit.target, unit.key)
     world.evals = [unit.key for unit in units if isinstance(unit, EvalUnit)]
     for slot in slots:
         world.join(slot)
@@ -359,7 +435,7 @@ def test_a_late_result_of_a_lost_node_is_dropped() -> None:
     dispatcher.handle(NodeJoined("n1", 0, frozenset(["h"])))
     dispatcher.handle(EngineReady("n1"))
     assert not dispatcher.is_current("n0", "a-s-1-0-0", 1)
-    assert (dispatcher.running_on("n0"), dispatcher.running_on("n1")) == (None, ("a-s-1-0-0", 2))
+    assert (dispatcher.running_on("n0"), dispatcher.running_on("n1")) == ((), (("a-s-1-0-0", 2),))
     dispatcher.handle(UnitDone("n0", "a-s-1-0-0", 1))
     assert dispatcher.counts()["running"] == 1
 
@@ -550,3 +626,134 @@ def test_what_was_dropped_before_any_node_came_ends_the_run_at_once() -> None:
     dispatcher = Dispatcher([block("a", 0)], {0: ("a",)})
     assert dispatcher.handle(UnitsDropped(frozenset(["a-e0"]))) == []
     assert dispatcher.finished
+
+
+def joined(dispatcher: Dispatcher, *nodes: str) -> list[Action]:
+    """One node for each slot, with its engine up; returns the actions of all engines' events."""
+    actions: list[Action] = []
+    for slot, node in enumerate(nodes):
+        dispatcher.handle(NodeJoined(node, slot, frozenset([node])))
+    for node in nodes:
+        actions += dispatcher.handle(EngineReady(node))
+    return actions
+
+
+def given(actions: list[Action]) -> list[tuple[str, str]]:
+    return [(action.node, action.unit.key) for action in actions if isinstance(action, RunUnit)]
+
+
+def test_blocks_run_side_by_side_up_to_the_concurrency_and_every_sample_makes_room() -> None:
+    dispatcher = Dispatcher([block("a", i, 3, 7) for i in range(4)], {0: ("a",)})
+    assert given(joined(dispatcher, "n0")) == [("n0", "a-e0"), ("n0", "a-e1")]
+    assert dispatcher.handle(SampleDone("n0", "a-q1-0")) == [], "five are in flight, and three more are eight"
+    assert dispatcher.handle(SampleDone("n0", "a-q1-0")) == [], "told twice"
+    assert given(dispatcher.handle(SampleDone("n0", "a-q0-0"))) == [("n0", "a-e2")]
+    assert [key for key, _ in dispatcher.running_on("n0")] == ["a-e0", "a-e1", "a-e2"]
+
+
+def test_blocks_are_spread_over_the_nodes_of_their_target_and_never_go_to_another() -> None:
+    units = [block("a", i, 2, 4) for i in range(6)] + [block("b", 0, 2, 4)]
+    dispatcher = Dispatcher(units, {0: ("a",), 1: ("a",), 2: ("b",)})
+    for slot, node in enumerate(("n0", "n1", "n2")):
+        dispatcher.handle(NodeJoined(node, slot, frozenset([node])))
+    assert given(dispatcher.handle(EngineReady("n2"))) == [("n2", "a-e0".replace("a", "b"))]
+    assert given(dispatcher.handle(EngineReady("n0"))) == [("n0", "a-e0"), ("n0", "a-e1")]
+    assert given(dispatcher.handle(EngineReady("n1"))) == [("n1", "a-e2"), ("n1", "a-e3")]
+    dispatcher.handle(SampleDone("n0", "a-q0-0"))
+    assert given(dispatcher.handle(SampleDone("n0", "a-q0-1"))) == [("n0", "a-e4")], "the one with room takes the next"
+
+
+def test_a_node_that_failed_a_block_is_stopped_only_when_its_other_blocks_have_ended() -> None:
+    dispatcher = Dispatcher([block("a", i, 1, 4) for i in range(2)], {0: ("a",)})
+    joined(dispatcher, "n0")
+    assert dispatcher.handle(UnitFailed("n0", "a-e0", 1, Failure(cause="engine_died", message="x"))) == []
+    assert dispatcher.handle(UnitFailed("n0", "a-e1", 1, Failure(cause="engine_died", message="x"))) == [
+        StopEngine("n0", "engine_died")
+    ]
+
+
+def test_the_cheapest_point_goes_first_alone_and_the_fan_out_follows() -> None:
+    units = [perf("a", size, repeat) for repeat in range(2) for size in (16, 1, 4)]
+    dispatcher = Dispatcher([*units, block("a", 0)], {0: ("a",), 1: ("a",)})
+    assert given(joined(dispatcher, "n0", "n1")) == [("n0", "a-s-1-0-0")]
+    actions = dispatcher.handle(UnitDone("n0", "a-s-1-0-0", 1))
+    assert given(actions)[:2] == [("n1", "a-s-16-1-0"), ("n0", "a-s-16-0-0")]
+
+
+def test_a_first_point_that_cannot_be_measured_takes_the_others_along_but_not_the_samples() -> None:
+    dispatcher = Dispatcher([perf("a", 1), perf("a", 4), perf("b", 4), block("a", 0)], {0: ("a",), 1: ("b",)})
+    actions = joined(dispatcher, "n0", "n1")
+    for attempt in range(1, RETRIES["client"] + 2):
+        failure = Failure(cause="client", message="refused")
+        actions = dispatcher.handle(UnitFailed("n0", "a-s-1-0-0", attempt, failure))
+    given_up = [action for action in actions if isinstance(action, GiveUp)]
+    assert [action.key for action in given_up] == ["a-s-1-0-0", "a-s-4-0-0"]
+    assert "first and cheapest point (a-s-1-0-0)" in given_up[1].failure.message
+    assert given(actions) == [("n0", "a-e0")]
+    assert dispatcher.counts() == {"pending": 0, "running": 2, "done": 0, "dropped": 0, "given_up": 2}
+
+
+def test_a_target_that_a_point_came_back_from_needs_no_first_one_on_resume() -> None:
+    units = [perf("a", 1, 0), perf("a", 4, 0), perf("a", 1, 1), perf("a", 4, 1)]
+    dispatcher = Dispatcher(units, {0: ("a",), 1: ("a",)}, done=["a-s-4-1-0"])
+    assert given(joined(dispatcher, "n0", "n1")) == [
+        ("n0", "a-s-1-0-0"), ("n0", "a-s-4-0-0"), ("n1", "a-s-1-1-0")
+    ]  # fmt: skip
+
+
+def leading(*units: PerfUnit, nodes: int = 1) -> tuple[Dispatcher, list[Action]]:
+    """A dispatcher whose first point is back; returns what follows from that."""
+    dispatcher = Dispatcher(units, dict.fromkeys(range(nodes), ("a",)))
+    joined(dispatcher, *(f"n{number}" for number in range(nodes)))
+    return dispatcher, dispatcher.handle(UnitDone("n0", units[0].key, 1))
+
+
+def test_the_next_point_waits_at_the_node() -> None:
+    dispatcher, actions = leading(*(perf("a", size) for size in (1, 2, 3, 4)))
+    assert given(actions) == [("n0", "a-s-2-0-0"), ("n0", "a-s-3-0-0")]
+    assert given(dispatcher.handle(UnitDone("n0", "a-s-2-0-0", 1))) == [("n0", "a-s-4-0-0")]
+
+
+def test_a_point_that_another_node_could_begin_does_not_wait() -> None:
+    _, actions = leading(perf("a", 1), perf("a", 2), perf("a", 1, 1), nodes=2)
+    assert given(actions) == [("n1", "a-s-1-1-0"), ("n0", "a-s-2-0-0")]
+
+
+def test_no_point_waits_where_another_node_shares_the_host() -> None:
+    dispatcher = Dispatcher([*(perf(t, n) for t in ("a", "b") for n in (1, 2, 3))], {0: ("a",), 1: ("b",)})
+    started(dispatcher, {"n0": "a", "n1": "b"}, {"n0": "h", "n1": "h"})
+    assert given(dispatcher.handle(UnitDone("n0", "a-s-1-0-0", 1))) == [("n1", "b-s-1-0-0")]
+
+
+def test_a_point_that_only_waited_costs_nothing_when_its_node_is_lost_or_its_engine_fails() -> None:
+    dispatcher, _ = leading(*(perf("a", size) for size in (1, 2, 3)))
+    for attempt in range(1, 6):
+        dispatcher.handle(UnitFailed("n0", "a-s-3-0-0", attempt, Failure(cause="withdrawn", message="it waited")))
+        dispatcher.handle(UnitFailed("n0", "a-s-2-0-0", attempt, Failure(cause="withdrawn", message="it waited")))
+    assert dispatcher.counts()["given_up"] == 0
+    lost = dispatcher.handle(NodeLost("n0", "gone"))
+    assert lost == [ReplaceNode(0)]
+    assert dispatcher.counts() == {"pending": 2, "running": 0, "done": 1, "dropped": 0, "given_up": 0}
+
+
+def test_a_node_that_leaves_hands_back_what_waits_ends_what_runs_and_is_replaced_meanwhile() -> None:
+    dispatcher, _ = leading(*(perf("a", size) for size in (1, 2, 3, 4)))
+    assert dispatcher.handle(NodeLeaving("n0", "spot notice")) == [
+        WithdrawUnit("n0", "a-s-3-0-0", 1), ReplaceNode(0)
+    ]  # fmt: skip
+    assert dispatcher.handle(NodeLeaving("n0", "spot notice")) == []
+    dispatcher.handle(NodeJoined("n1", 0, frozenset(["n1"])))
+    assert given(dispatcher.handle(EngineReady("n1"))) == [("n1", "a-s-4-0-0")]
+    dispatcher.handle(UnitDone("n0", "a-s-2-0-0", 1))
+    actions = dispatcher.handle(UnitFailed("n0", "a-s-3-0-0", 1, Failure(cause="withdrawn", message="x")))
+    assert StopEngine("n0", "spot notice") in actions and given(actions) == [("n1", "a-s-3-0-0")]
+    assert dispatcher.handle(EngineStopped("n0")) == [ReleaseNode("n0", "spot notice")]
+    assert dispatcher.handle(NodeLost("n0", "gone")) == []
+
+
+def test_a_node_that_joins_late_gets_work_and_what_waits_for_it_is_not_given_up() -> None:
+    dispatcher = Dispatcher([block("a", i) for i in range(3)], {0: ("a",), 1: ("a",)})
+    dispatcher.handle(NodeJoined("n0", 0, frozenset(["n0"])))
+    assert given(dispatcher.handle(EngineReady("n0"))) == [("n0", "a-e0")]
+    dispatcher.handle(NodeJoined("n1", 1, frozenset(["n1"])))
+    assert given(dispatcher.handle(EngineReady("n1"))) == [("n1", "a-e1")]

@@ -225,3 +225,32 @@ def test_probes_of_a_search_count_once_they_are_asked_and_say_their_rate() -> No
     ]
     node = Progress(builder.records).status().nodes[0]
     assert (node.phase, node.about) == ("perf", "alpha limit 4 req/s, repeat 1")
+
+
+def test_blocks_side_by_side_share_their_nodes_time(script: Script) -> None:
+    script.node("alpha", 0)
+    script.engine("alpha", "n0.0")
+    script.perf_done(script.perf("alpha")[0], "n0.0")
+    one, other = script.evals("alpha")
+    alone = Progress(script.records)
+    script.started(one, "n0")
+    script.started(other, "n0")
+    assert script.now().nodes[0].about == "alpha sums block 2"
+    script.eval_done(one, "n0.0")
+    assert script.now().nodes[0].about == "alpha sums block 2"
+    script.eval_done(other, "n0.0")
+    assert (script.now().nodes[0].phase, script.now().nodes[0].about) == ("ready", "alpha")
+    # 12 s each, but for most of it at the same time.
+    assert alone._work["alpha", "sums"].busy_s == 0
+    assert 12 < Progress(script.records)._work["alpha", "sums"].busy_s < 20
+
+
+def test_a_point_that_waits_behind_another_is_not_what_its_node_does(script: Script) -> None:
+    script.node("alpha", 0)
+    script.engine("alpha", "n0.0")
+    one, other = script.perf("alpha")[:2]
+    script.started(one, "n0")
+    script.started(other, "n0")
+    assert script.now().nodes[0].about == "alpha static batch 1, repeat 1"
+    script.perf_done(one, "n0.0")
+    assert script.now().nodes[0].about == "alpha static batch 4, repeat 1"

@@ -1,0 +1,34 @@
+"""The order in which units are begun: what is begun last decides when all is over. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+from raybench.plan.backlog import group_of
+from raybench.records import AnyUnit, EvalUnit, Timed
+
+
+def longest_first(units: Iterable[AnyUnit], expected: Mapping[str, float]) -> tuple[AnyUnit, ...]:
+    """The units of every target with the longest first, each target's still together and its perf units in front.
+
+    `expected`: of a unit by its key, anything that grows with the time that it takes: 0 where nothing is known, and
+    equal ones stay in their order. Points of one (sweep, repeat, launch) stay together in their drawn order. Blocks
+    that ask every question for the first time come before those that ask again, for stop rules judge an exam by its
+    first answers; and an adaptive eval's later stages, which may never be needed, come last.
+    """
+    every = tuple(units)
+    groups: dict[tuple[str, str, int, int], float] = {}
+    targets: dict[str, int] = {}
+    for unit in every:
+        targets.setdefault(unit.target, len(targets))
+        if isinstance(unit, Timed):
+            groups[group_of(unit)] = groups.get(group_of(unit), 0.0) + expected.get(unit.key, 0.0)
+
+    def rank(unit: AnyUnit) -> tuple[int, int, int, int, float]:
+        target = targets[unit.target]
+        if isinstance(unit, Timed):
+            return target, 0, unit.launch, 0, -groups[group_of(unit)]
+        if isinstance(unit, EvalUnit):
+            again = any(sample.repeat > 0 for sample in unit.samples)
+            return target, 2, unit.stage, int(again), -expected.get(unit.key, 0.0)
+        return target, 1, 0, 0, 0.0
+
+    return tuple(sorted(every, key=rank))

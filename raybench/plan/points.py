@@ -1,0 +1,111 @@
+"""Which node measures which points.
+
+All points of one (sweep, repeat, launch) stay on one node: the first that takes one has the group. One point of every
+target goes first, alone: whatever breaks it would break all nodes of the target at once. The cheapest is taken. Until
+it has come back, no other point of its target runs on any node; when it has been given up, the others are given up with
+it, for a fleet would only fail at the same thing many times over.
+"""
+
+from raybench.plan.backlog import Backlog, Group, group_of
+from raybench.plan.states import EngineState, UnitState
+from raybench.records import AnyUnit, LoadUnit, Timed
+
+
+class Points:
+    """The point that goes first in every target, and what follows for its nodes."""
+
+    def __init__(self, backlog: Backlog) -> None:
+        """A target of which a point has come back in an earlier session needs no first one any more."""
+        self._backlog = backlog
+        first: dict[str, UnitState] = {}
+        proven: set[str] = set()
+        for state in backlog.units():
+            unit = state.unit
+            if not isinstance(unit, Timed):
+                continue
+            if state.state == "done":
+                proven.add(unit.target)
+            elif unit.target not in first or _cost(unit) < _cost(first[unit.target].unit):
+                first[unit.target] = state
+        self._first = {target: state for target, state in first.items() if target not in proven}
+
+    def first(self, target: str) -> UnitState | None:
+        """The point that must come back before any other runs; None where one has, or where none could."""
+        state = self._first.get(target)
+        if state is not None and state.state in ("done", "dropped"):
+            del self._first[target]
+            return None
+        return state
+
+    def failed(self, target: str) -> UnitState | None:
+        """The target's first point, if it was given up while others wait for it."""
+        state = self.first(target)
+        waits = state is not None and state.state == "given_up" and self._backlog.num_timed(target)
+        return state if waits else None
+
+    def next(self, name: str, engine: EngineState) -> UnitState | None:
+        """Next point for a node's engine: the target's first one alone, then its own groups', then one of a group that
+        no node has."""
+        first = self.first(engine.target)
+        if first is None:
+            return self._backlog.next_timed(engine.target, engine.launch, name)
+        return first if self.leads(name, engine.target) == engine.launch else None
+
+    def leads(self, name: str, target: str) -> int | None:
+        """Launch on which the node may run the target's first point now; None if it may not."""
+        first = self.first(target)
+        if first is None or first.state != "pending" or not isinstance(first.unit, Timed):
+            return None
+        return first.unit.launch if self.may_have(name, group_of(first.unit)) else None
+
+    def follow(self, engine: EngineState) -> bool:
+        """True while points of the engine's own launch wait for the target's first one."""
+        first = self.first(engine.target)
+        if first is None or not isinstance(first.unit, Timed) or first.unit.launch != engine.launch:
+            return False
+        return self._backlog.num_timed(engine.target) > 0
+
+    def may_have(self, name: str, group: Group) -> bool:
+        """True if the node has the group, or nobody has."""
+        return self._backlog.owner(group) in (None, name)
+
+    def take(self, name: str, unit: AnyUnit) -> None:
+        """The node is given the unit."""
+        if isinstance(unit, Timed):
+            self._backlog.own(group_of(unit), name)
+
+    def unpin(self, name: str, target: str | None = None) -> None:
+        """Let other nodes take the groups of a node that can no longer serve them."""
+        self._backlog.disown(name, target)
+
+    def spare(self, name: str, engine: EngineState, num_others: int) -> bool:
+        """True if the node's next point may wait there: it is of a group of the node's own, or there are more free
+        groups than other nodes, which could begin theirs at once."""
+        state = self.next(name, engine)
+        if state is None or not isinstance(state.unit, Timed):
+            return False
+        if self._backlog.owner(group_of(state.unit)) is not None:
+            return True
+        return self._backlog.num_free_groups(engine.target, engine.launch) > num_others
+
+    def startable(self, name: str, target: str, *, blocks: bool) -> tuple[int, str, int] | None:
+        """(place in the plan, target, launch) of the first unit for which the node may start an engine of the target.
+
+        `blocks`: whether samples may be answered.
+        """
+        found = [self._backlog.first_timed(target, lambda group: self.may_have(name, group))]
+        if (first := self.first(target)) is not None and (launch := self.leads(name, target)) is not None:
+            found = [(self._backlog.place(first), launch)]
+        if blocks and (block := self._backlog.next_block(target)) is not None:
+            found.append((self._backlog.place(block), 0))
+        place = min((one for one in found if one is not None), default=None)
+        return None if place is None else (place[0], target, place[1])
+
+
+def _cost(unit: AnyUnit) -> tuple[int, int, float]:
+    """Launches in their order, and points of a static batch before serving loads, whose cost is not known before."""
+    assert isinstance(unit, Timed)
+    if isinstance(unit, LoadUnit):
+        return unit.launch, 1, 0.0
+    load = unit.load
+    return unit.launch, 0, float(load.batch_size * (load.input_tokens + load.output_tokens))
