@@ -18,7 +18,7 @@ from chaos_world import ENDS_DRIVER, FAULTS, Fault, World, play
 from raybench.config.schema import RunConfig
 from raybench.driver.run import Order
 from raybench.evals.rows import rows_of
-from raybench.ledger.view import RunView, fold
+from raybench.ledger.view import RunView
 from raybench.plan.expand import expand
 from raybench.records import EvalUnit, LedgerRecord
 from raybench.report.summary import make_report
@@ -91,18 +91,17 @@ def check(world: World, records: tuple[LedgerRecord, ...]) -> None:
 
 def play_all(seeds: range, folder: Path) -> dict[str, Any]:
     """Seconds lost by kind of fault, where it was the only one that was played, and the number of faults."""
-    calm, records = play(order(folder / "calm"), [], 0)
+    calm, records, view = play(order(folder / "calm"), [], 0)
     check(calm, records)
-    expected, verdicts = content(fold(records)), judged(fold(records))
+    expected, verdicts = content(view), judged(view)
     lost: dict[str, list[float]] = defaultdict(list)
     played = 0
     for seed in seeds:
         faults = schedule(seed)
-        world, records = play(order(folder / "run"), faults, seed)
+        world, records, view = play(order(folder / "run"), faults, seed)
         shutil.rmtree(folder / "run")
         where = f"schedule {seed}: {faults}"
         check(world, records)
-        view = fold(records)
         assert content(view) == expected, where
         if seed % REPORTED_EVERY == 0:
             assert judged(view) == verdicts, where

@@ -17,6 +17,7 @@ from driver.fake_cloud import FakeActor, FakeCloud
 from ledger_builder import measurement
 from ray.exceptions import ActorDiedError
 
+from raybench.driver import run as driver_run
 from raybench.driver.cluster import Cluster
 from raybench.driver.fleet import Entry, Fleet, FleetOrder, Occurrence
 from raybench.driver.run import Order, _begin, _Loop, _open
@@ -50,6 +51,8 @@ GUARDIAN_S = 0.5
 """Until a guardian has ended its server after the death of what it watches."""
 
 MAX_SESSIONS = 8
+
+driver_run.LOOK_S = 30.0  # type: ignore[misc]  # a tenth of what it looks for here; every look costs real time
 
 LIMIT_S = 50_000.0
 """Virtual time that no history needs: beyond it the driver hangs."""
@@ -231,7 +234,7 @@ class Worker(FakeActor):
         """Nothing when the work was done, else what it came to."""
         await self.wait(seconds)
         while server.hung and server.alive and key not in self.ended:
-            await self.wait(5.0)
+            await self.wait(driver_run.LOOK_S)
         if key in self.ended:
             yield UnitResult(None, None, Failure(cause="timeout", message=self.ended[key]))
         elif not server.alive:
@@ -323,28 +326,11 @@ def _play(fault: Fault, world: World, journal: _Paper, fleet: Fleet, running: "a
     if running.done() or not world.alive:
         return
     world.played.append(fault.kind)
-    loop = asyncio.get_running_loop()
-    actor = world.alive[int(fault.pick * len(world.alive))]
     match fault.kind:
-        case "worker":
-            actor.die()
-        case "raylet" | "host":
-            actor.frozen = True
-            world.guardian_ends(actor, 0.0 if fault.kind == "host" else GUARDIAN_S)
-            loop.call_later(RAYLET_KNOWN_S, actor.die)
-        case "partition":
-            actor.silent_until_s = loop.time() + PARTITION_S
-            loop.call_later(PARTITION_KNOWN_S, actor.die)
-        case "server" if actor.server is not None:
-            actor.server.alive = False
-        case "hung server" if actor.server is not None:
-            actor.server.hung = True
-        case "paused node":
-            actor.frozen = True
         case "failed start":
             world.fail_starts += 1
         case "late result":
-            # Of an attempt that has ended, or of one that another node has now.
+            # Of an attempt that has ended, as a node that was cut off sends it.
             for occurrence in _late(read(journal.folder)):
                 fleet.occurrences.put_nowait(occurrence)
         case "full disk":
@@ -353,12 +339,31 @@ def _play(fault: Fault, world: World, journal: _Paper, fleet: Fleet, running: "a
             journal.dead = True
             running.cancel()
             if fault.kind == "torn tail":
-                loop.call_soon(_tear, journal.folder / "ledger.jsonl", fault.pick)
+                asyncio.get_running_loop().call_soon(_tear, journal.folder / "ledger.jsonl", fault.pick)
         case _:
-            pass
+            _strike(world.alive[int(fault.pick * len(world.alive))], fault.kind)
 
 
-def _late(records: Any) -> list[Any]:
+def _strike(actor: Worker, kind: str) -> None:
+    """What happens to one node."""
+    loop = asyncio.get_running_loop()
+    if kind == "worker":
+        actor.die()
+    elif kind in ("raylet", "host"):
+        actor.frozen = True
+        actor.world.guardian_ends(actor, 0.0 if kind == "host" else GUARDIAN_S)
+        loop.call_later(RAYLET_KNOWN_S, actor.die)
+    elif kind == "partition":
+        actor.silent_until_s = loop.time() + PARTITION_S
+        loop.call_later(PARTITION_KNOWN_S, actor.die)
+    elif kind == "paused node":
+        actor.frozen = True
+    elif actor.server is not None:
+        actor.server.alive = kind != "server" and actor.server.alive
+        actor.server.hung = kind == "hung server"
+
+
+def _late(records: tuple[LedgerRecord, ...]) -> list[Any]:
     done = [r for r in records if r.kind == "unit_done"][-2:]
     nothing = EvalMeasurement(num_samples=0, duration_s=0.0)
     return [
@@ -380,12 +385,13 @@ def _tear(path: Path, pick: float) -> None:
         path.write_bytes(data + last[:cut])
 
 
-def play(order: Order, faults: list[Fault], seed: int) -> tuple[World, tuple[LedgerRecord, ...]]:
+def play(order: Order, faults: list[Fault], seed: int) -> tuple[World, tuple[LedgerRecord, ...], RunView]:
     """Sessions until everything is done, as a user resumes a run that was cut off; returns what the ledger holds."""
     world = World(random.Random(seed))
     for number in range(MAX_SESSIONS):
         session(replace(order, resume=number > 0), world, [fault for fault in faults if fault.session == number])
         records = read(order.folder)
-        if not fold(records).missing_units():
-            return world, records
+        view = fold(records)
+        if not view.missing_units():
+            return world, records, view
     raise AssertionError(f"not done after {MAX_SESSIONS} sessions")

@@ -8,8 +8,8 @@ from raybench.validity.acceptance import Acceptance
 
 TITLE = "## Fleet acceptance"
 LEAD = (
-    "Every node of a target did the same work. *Slower* is how much longer a node took than the mean of the others, over "
-    "all its passes; the interval holds the noise of passes and what is allowed between nodes that are well."
+    "Every node of a target did the same work. *Slower* is how much longer a node took than the mean of the others, "
+    "over all its passes; the interval holds the noise of passes and what is allowed between nodes that are well."
 )
 
 
@@ -51,7 +51,7 @@ def _sentence(one: Acceptance) -> str:
 
 def _power(ranking: Ranking) -> str:
     return (
-        f"The smallest slowness that could have been seen: {ranking.smallest_fraction:.1%} in {POWERS[0]:.0%} of fleets, "
-        f"{ranking.sure_fraction:.1%} in {POWERS[1]:.0%} (measured noise {ranking.pass_fraction:.1%} a pass, allowed "
-        f"between nodes {ranking.well_fraction:.1%}, {ranking.num_cells} passes a node)."
+        f"The smallest slowness that could have been seen: {ranking.smallest_fraction:.1%} in {POWERS[0]:.0%} of "
+        f"fleets, {ranking.sure_fraction:.1%} in {POWERS[1]:.0%} (measured noise {ranking.pass_fraction:.1%} a pass, "
+        f"allowed between nodes {ranking.well_fraction:.1%}, {ranking.num_cells} passes a node)."
     )

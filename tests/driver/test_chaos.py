@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -28,7 +29,7 @@ def test_5000_random_fault_schedules_give_what_the_undisturbed_run_gives(capsys:
             [sys.executable, str(script), str(first), str(last)], cwd=ROOT, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
-        for first, last in zip(bounds, bounds[1:], strict=False)
+        for first, last in pairwise(bounds)
     ]  # fmt: skip
     outputs = [child.communicate() for child in children]
     assert all(child.returncode == 0 for child in children), "\n".join(errors for _, errors in outputs)

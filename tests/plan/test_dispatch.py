@@ -348,7 +348,9 @@ def play(seed: int, fault_share: float) -> World:
         if rng.random() < 0.4:
             # One place more than there are nodes: nobody can do its points.
             num_places = sum(target in served for served in slots.values()) + 1
-            units += [perf(target, size, place, sweep="every", place=place) for place in range(num_places) for size in (1, 2)]
+            units += [
+                perf(target, size, place, sweep="every", place=place) for place in range(num_places) for size in (1, 2)
+            ]
         units += [block(target, i, 3, rng.choice([1, 6, 8])) for i in range(rng.randint(0, 4))]
     checks = [check(t, name, place) for t in targets for name in ("prompt", "canary") for place in range(len(slots))]
     checks = checks if rng.random() < 0.7 else []
