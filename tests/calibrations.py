@@ -13,9 +13,9 @@ def calibrated_point(streams: int, processes: int, error_s: float = 0.0) -> Cali
     )  # fmt: skip
 
 
-def calibration(*points: CalibrationPoint) -> Calibration:
+def calibration(*points: CalibrationPoint, host: str | None = None, version: str = "0", cpus: int = 2) -> Calibration:
     """A calibration of these points."""
     return Calibration(
-        client_version="0", num_cpus=2, ttft_s=0.05, itl_s=0.01, output_tokens=64, route="/generate", points=points,
-        started_unix_s=0, duration_s=1,
+        client_version=version, host=host, num_cpus=cpus, ttft_s=0.05, itl_s=0.01, output_tokens=64, route="/generate",
+        points=points, started_unix_s=0, duration_s=1,
     )  # fmt: skip

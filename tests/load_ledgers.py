@@ -1,6 +1,6 @@
 """Ledgers of serving loads whose runs are made by arithmetic."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ledger_builder import T0, LedgerBuilder, config
 from load_runs import played
@@ -11,6 +11,7 @@ from raybench.load.schedules import schedule_of
 from raybench.plan.expand import expand
 from raybench.plan.searches import Searches
 from raybench.records import EngineFacts, LoadMeasurement, LoadUnit
+from raybench.records.calibration import Calibration
 from raybench.records.serving import ClientSide, ServerSample
 from raybench.stats.latency import LoadRun, figures_of
 
@@ -63,6 +64,7 @@ def serving_ledger(
     run: RunChange | None = None,
     change: LoadChange | None = None,
     engine: Callable[[EngineFacts], EngineFacts] | None = None,
+    calibrations: Sequence[Calibration] = (),
 ) -> LedgerBuilder:
     """A run in which every load came back and every search came to its end."""
     builder = LedgerBuilder(settings or serving_config())
@@ -73,6 +75,8 @@ def serving_ledger(
     for number, target in enumerate(builder.settings.targets):
         builder.node(target.name, number)
         builder.engine(target.name, starts[target.name], engine)
+    for one in calibrations:
+        builder.add("calibration", one)
     searches = Searches(builder.plan)
     waiting = [unit for unit in builder.plan.units if isinstance(unit, LoadUnit)]
     while waiting:

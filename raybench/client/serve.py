@@ -19,7 +19,7 @@ from raybench.client.drive import flush_cache
 from raybench.client.execute import ExecutorSettings
 from raybench.client.job import LoadJob, LoadLine
 from raybench.client.overload import OverloadRule
-from raybench.client.planned import CHAT, COMPLETIONS, GENERATE, PlannedRequest
+from raybench.client.planned import PlannedRequest
 from raybench.client.stream import Connection, Endpoint
 from raybench.client.workers import CPUS_PER_PROCESS, run_load
 from raybench.errors import ClientError
@@ -29,6 +29,7 @@ from raybench.load.tokens import prompt_ids
 from raybench.records.client import ClientProcess
 from raybench.records.loads import ClosedLoad, OpenLoad, RampLoad, ServingLoad, SessionsLoad, TraceLoad
 from raybench.records.serving import ClientSide
+from raybench.records.units import LOAD_PATHS
 from raybench.stats.columns import NEVER, ReadColumns, RequestColumns
 from raybench.stats.latency import LoadRun, figures_of
 
@@ -45,8 +46,6 @@ STREAMS_PER_PROCESS = 512
 """Streams that one process reads without an error of its own (`raybench calibrate`)."""
 WORDS = 4096
 """Words that chat prompts are drawn from."""
-
-PATHS = {"generate": GENERATE, "chat": CHAT, "completions": COMPLETIONS}
 
 
 async def run_serving(job: LoadJob, folder: Path, emit: Callable[[LoadLine], None]) -> None:
@@ -130,7 +129,7 @@ def planned_request(request: ScheduledRequest, job: LoadJob) -> PlannedRequest:
         due_s=None if request.at_s is None else request.at_s / job.time_scale,
         chain=request.slot if request.slot is not None else request.session,
         body=json.dumps(body_of(request, job), separators=(",", ":")).encode(),
-        path=PATHS[job.route],
+        path=LOAD_PATHS[job.route],
         pause_s=request.pause_s / job.time_scale,
     )
 

@@ -55,8 +55,11 @@ class ClosedSweep(PointSweep):
     """Reply lengths: one number, or a distribution."""
     jitter_fraction: float = Field(default=0.2, ge=0, lt=1)
     """Spread of fixed lengths to both sides; 0 lets prefill and decode march in lockstep."""
-    turnovers: int = Field(default=5, ge=1)
-    """Requests of each user that count."""
+    turnovers: int = Field(default=8, ge=1)
+    """Requests of each user, beside those that start and end the run; the steady part holds somewhat fewer."""
+    min_requests: int = Field(default=1, ge=1)
+    """Requests of a point, all users together: few users make more of them than `turnovers`, so that their percentiles
+    have samples behind them too."""
     prefix: SharedPrefix | None = None
     """Common beginning of prompts."""
     texts: str | None = None

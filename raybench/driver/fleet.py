@@ -43,6 +43,7 @@ from raybench.plan.events import (
 )
 from raybench.plan.watchdog import Overdue
 from raybench.records import CheckMeasurement, CheckUnit, EngineFacts, EvalUnit, Failure, Kind, NodeFacts, SampleRecord
+from raybench.records.calibration import Calibration
 
 JOIN_TIMEOUT_S = 180.0
 JOIN_LOOK_S = 5.0
@@ -125,6 +126,8 @@ class FleetOrder:
     """Its configuration."""
     answer_key: Mapping[str, str] = field(default_factory=dict[str, str])
     """Prompt hash -> gold, for simulated engines."""
+    calibrations: tuple[Calibration, ...] = ()
+    """What earlier sessions measured of the load client's own error."""
     join_limit_s: float = JOIN_TIMEOUT_S
     """How long a machine is looked for where a slot has none, or has lost its own."""
 
@@ -141,6 +144,7 @@ class Fleet:
         self._reserved: set[str] = set()
         """Machines of nodes that are being made."""
         self._answer_key = dict(order.answer_key)
+        self._calibrations = list(order.calibrations)
         self._next_name = first_name
         self._cloud = cloud or Cloud()
         self._members: dict[str, _Member] = {}
@@ -298,6 +302,7 @@ class Fleet:
         spec = NodeSpec(
             run_id=self._run_id, node=name, accelerator=slot.accelerator, num_gpus=slot.num_gpus,
             declared_host=f"simulated:{name}" if simulated else None, ray_node_id=slot.machine,
+            calibrations=tuple(self._calibrations),
         )  # fmt: skip
         actor = None
         try:
@@ -405,6 +410,9 @@ class Fleet:
                         entry = Entry("sample", item, item.key, attempt)
                         event = SampleDone(action.node, item.key)
                         self._tell(Occurrence(event, (entry,), action.node, member.start))
+                    case Calibration():
+                        self._calibrations.append(item)
+                        self._tell(Occurrence(None, (Entry("calibration", item),), action.node, member.start))
                     case UnitResult():
                         self._tell(_ended(action, item, member.start))
                     case _:

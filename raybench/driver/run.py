@@ -21,7 +21,7 @@ from raybench.config.read import digest
 from raybench.config.schema import RunConfig
 from raybench.driver.chronicle import Chronicle
 from raybench.driver.cluster import Cluster, check_versions, connect, disconnect, machines, will_be_private
-from raybench.driver.fleet import Fleet, FleetOrder, Occurrence
+from raybench.driver.fleet import JOIN_TIMEOUT_S, Fleet, FleetOrder, Occurrence
 from raybench.driver.machine import check_this_machine
 from raybench.driver.screen import Screen
 from raybench.driver.store import Mirror
@@ -139,9 +139,7 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
             known = known_from([*order.earlier, *([view] if view else [])])
             units = longest_first((*order.plan.units, *added), expected_lengths(order.config, work, known))
             begun += _predict(journal, order, [unit for unit in units if unit.key not in settled], slots, known)
-            fleet = Fleet(
-                FleetOrder(order.run_id, order.config, _answer_key(order.plan)), slots, len(view.nodes) if view else 0
-            )
+            fleet = Fleet(_fleet_order(order, view), slots, len(view.nodes) if view else 0)
             dispatcher = Dispatcher(
                 units, {i: slot.targets for i, slot in enumerate(slots)}, hold=order.hold,
                 done=view.done if view else (), done_samples=view.samples if view else (),
@@ -255,6 +253,12 @@ def _predict(
         ))
         for one in predicted.targets
     ]  # fmt: skip
+
+
+def _fleet_order(order: Order, view: RunView | None) -> FleetOrder:
+    measured = tuple(view.calibrations) if view else ()
+    join_limit_s = max(order.wait_s, LATE_JOIN_S if order.fewer else JOIN_TIMEOUT_S)
+    return FleetOrder(order.run_id, order.config, _answer_key(order.plan), measured, join_limit_s)
 
 
 def _answer_key(plan: Plan) -> Mapping[str, str]:

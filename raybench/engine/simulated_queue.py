@@ -43,6 +43,8 @@ class ContinuousBatch:
         self._random = random.Random(0)
         self._waiting: deque[QueuedRequest] = deque()
         self._running: list[QueuedRequest] = []
+        self._reading: list[QueuedRequest] = []
+        """Requests whose prompts are read in this step."""
         self._now_s = 0.0
         """Simulated time on the process's clock."""
         self._task: asyncio.Task[None] | None = None
@@ -51,8 +53,8 @@ class ContinuousBatch:
 
     @property
     def num_running(self) -> int:
-        """Requests in the batch."""
-        return len(self._running)
+        """Requests in the batch, those whose prompts are read at the moment among them."""
+        return len(self._running) + len(self._reading)
 
     @property
     def num_waiting(self) -> int:
@@ -62,7 +64,7 @@ class ContinuousBatch:
     @property
     def num_kept_tokens(self) -> int:
         """Tokens in the KV cache."""
-        return sum(request.input_tokens + request.made for request in self._running)
+        return sum(request.input_tokens + request.made for request in (*self._running, *self._reading))
 
     async def tokens(self, request: QueuedRequest) -> AsyncIterator[int]:
         """Tokens of the request so far, whenever they have grown; after a delay, several at once."""
@@ -83,7 +85,7 @@ class ContinuousBatch:
 
     async def _work(self) -> None:
         while self._waiting or self._running:
-            arrived = self._arrivals()
+            arrived = self._reading = self._arrivals()
             duration_s = self._prefill_s(arrived) if arrived else step_s(self._model, len(self._running))
             spread = self._model.jitter_fraction * self._random.gauss(0, 1)
             self._now_s += duration_s * max(0.5, 1 + spread)
@@ -91,6 +93,7 @@ class ContinuousBatch:
             stepped = arrived or self._running
             self.rate_tok_per_s = len(stepped) / duration_s
             self._running += arrived
+            self._reading = []
             for request in stepped:
                 request.made += 1
                 request.news.set()

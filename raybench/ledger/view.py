@@ -30,6 +30,8 @@ from raybench.records import (
     RuleSpec,
     SampleRecord,
 )
+from raybench.records.calibration import Calibration
+from raybench.records.units import LOAD_PATHS
 
 _MEASUREMENT: TypeAdapter[AnyMeasurement] = TypeAdapter(Measurement)
 
@@ -99,6 +101,8 @@ class RunView:
     """Id of the engine start that answered, by sample key."""
     checks: list[Checked] = field(default_factory=list[Checked])
     """Preflight checks, in the order in which they ended."""
+    calibrations: list[Calibration] = field(default_factory=list[Calibration])
+    """What the load client's own error was, on every machine and at every number of streams that was measured."""
     decisions: list[Decision] = field(default_factory=list[Decision])
     usage: Usage = field(default_factory=Usage, compare=False)
     """What the nodes did with their time."""
@@ -146,6 +150,21 @@ class RunView:
         """What a rule of the plan decided about an eval on a target; None = nothing."""
         whats = (STOP_EVAL, STOP_REPEATS)
         return next((d for d in self.decisions if d.what in whats and (d.target, d.eval) == (target, name)), None)
+
+    def calibration_of(self, done: Done) -> Calibration | None:
+        """The client's own error on the machine of a load, at as many streams or more; None = not measured."""
+        unit, found, node = done.unit, done.measurement, self.nodes.get(done.node)
+        if not isinstance(unit, LoadUnit) or not isinstance(found, LoadMeasurement) or found.streams is None:
+            return None
+        if node is None:
+            return None
+        near = [
+            (points[0].streams, -number, one)
+            for number, one in enumerate(self.calibrations)
+            if (one.host, one.route) == (node.host, LOAD_PATHS[unit.route]) and (points := one.at(found.streams))
+        ]
+        # The nearest level; of several measurements of it (the client's version changed) the last.
+        return min(near, default=(0, 0, None))[2]
 
     @property
     def open_searches(self) -> tuple[RuleSpec, ...]:
@@ -215,7 +234,7 @@ def add(view: RunView, record: LedgerRecord) -> None:
         case "unit_started" | "unit_done" | "unit_failed":
             _add_unit(view, record)
         case "calibration":
-            pass
+            view.calibrations.append(Calibration.model_validate(record.body))
 
 
 def _add_unit(view: RunView, record: LedgerRecord) -> None:

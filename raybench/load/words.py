@@ -41,6 +41,11 @@ def point_numbers(load: ServingLoad) -> dict[str, float]:
             return {"speed": load.speed}
 
 
+def point_value(load: ServingLoad) -> float:
+    """The one number that tells a point from the others of its sweep."""
+    return next(iter(point_numbers(load).values()))
+
+
 def load_words(load: ServingLoad) -> str:
     """What all points of a sweep have in common: `closed loop, 1,024 tokens in, 128 out`."""
     match load:

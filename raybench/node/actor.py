@@ -14,6 +14,7 @@ from raybench.engine import make_engine
 from raybench.engine.base import Launch, Progress
 from raybench.node.session import NodeSession, NodeSpec, UnitResult
 from raybench.records import EngineFacts, NodeFacts, SampleRecord, Unit
+from raybench.records.calibration import Calibration
 
 MAX_BLOCKS = 64
 """Blocks of samples that run beside each other on a node; more wait for their turn."""
@@ -41,8 +42,9 @@ class NodeActor:
         yield from _stream(lambda progress: iter([self._session.start_engine(launch, progress)]))
 
     @ray.method(concurrency_group="work")
-    def run_unit(self, unit: Unit, engines_on_host: int) -> Iterator[str | SampleRecord | UnitResult]:
-        """Progress lines and samples as they come, then one UnitResult. Blocks of samples are called in `SAMPLES`."""
+    def run_unit(self, unit: Unit, engines_on_host: int) -> Iterator[str | SampleRecord | Calibration | UnitResult]:
+        """Progress lines, samples and calibrations as they come, then one UnitResult. Blocks of samples are
+        called in `SAMPLES`."""
         yield from _stream(lambda progress: self._session.run(unit, engines_on_host, progress))
 
     @ray.method(concurrency_group="control")

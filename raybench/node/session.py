@@ -35,7 +35,7 @@ from raybench.engine import make_engine
 from raybench.engine.base import Engine, Launch, Progress
 from raybench.engine.metrics import server_side
 from raybench.errors import RaybenchError
-from raybench.node.calibration import Calibrations, processes_for
+from raybench.node.calibration import Calibrations, level, processes_for, words
 from raybench.node.clientrun import ClientRun
 from raybench.node.facts import node_facts
 from raybench.node.host import Cancelled, host_lock
@@ -61,6 +61,7 @@ from raybench.records import (
     SampleRecord,
     Timed,
 )
+from raybench.records.calibration import Calibration
 
 CLIENT_GRACE_S = 60.0
 """Time that the client has beyond the unit's own limit before it is killed."""
@@ -89,6 +90,8 @@ class NodeSpec:
     declared_host: str | None
     """Host that a simulated node claims; None = the machine's boot id."""
     ray_node_id: str | None = None
+    calibrations: tuple[Calibration, ...] = ()
+    """What is known of the load client's own error on machines of this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class NodeSession:
         self._fault: str | None = None
         """What the engine has done to a unit, so that none that waited behind it is given to it."""
         self._starting = False
-        self._calibrations = Calibrations()
+        self._calibrations: Calibrations | None = None
         self._turns = Turns()
 
     def facts(self) -> NodeFacts:
@@ -201,8 +204,11 @@ class NodeSession:
         self.stop_engine()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def run(self, unit: AnyUnit, engines_on_host: int, progress: Progress) -> Iterator[SampleRecord | UnitResult]:
-        """Run a unit: samples as they end, then exactly one UnitResult. Never raises for what the engine does.
+    def run(
+        self, unit: AnyUnit, engines_on_host: int, progress: Progress
+    ) -> Iterator[SampleRecord | Calibration | UnitResult]:
+        """Run a unit: samples and calibrations as they end, then exactly one UnitResult. Never raises for what the
+        engine does.
 
         Blocks of samples run beside each other, everything else alone, in the order in which it was asked for.
         """
@@ -213,7 +219,9 @@ class NodeSession:
                     self._fault = f"the unit before it failed ({failure.cause})"
                 yield item
 
-    def _answers(self, unit: AnyUnit, engines_on_host: int, progress: Progress) -> Iterator[SampleRecord | UnitResult]:
+    def _answers(
+        self, unit: AnyUnit, engines_on_host: int, progress: Progress
+    ) -> Iterator[SampleRecord | Calibration | UnitResult]:
         engine, facts = self._engine, self._facts
         if unit.key in self._withdrawn or self._fault is not None:
             yield _failed("withdrawn", self._fault or "its node is taken away")
@@ -229,7 +237,7 @@ class NodeSession:
                 if isinstance(unit, PerfUnit):
                     yield self._perf(unit, engine, facts, engines_on_host)
                 elif isinstance(unit, LoadUnit):
-                    yield self._load(unit, engine, facts, engines_on_host)
+                    yield from self._serving(unit, engine, facts, engines_on_host, progress)
                 elif isinstance(unit, CheckUnit):
                     yield self._check(unit, engine, facts)
                 else:
@@ -285,12 +293,33 @@ class NodeSession:
         )
         return UnitResult(measurement, parquet_bytes(measured.rows), None)
 
-    def _load(self, unit: LoadUnit, engine: Engine, facts: EngineFacts, engines_on_host: int) -> UnitResult:
-        streams = streams_of(unit.load)
+    def _serving(
+        self, unit: LoadUnit, engine: Engine, facts: EngineFacts, engines_on_host: int, progress: Progress
+    ) -> Iterator[Calibration | UnitResult]:
         calibration = None
+        # A simulated engine's figures are made up, whatever the client adds to them.
         if not facts.simulated:
-            # A simulated engine's figures are made up, whatever the client adds to them.
-            calibration = self._calibrations.at(streams, unit.route, partial(self._client_lines, unit.key))
+            calibration, is_new = self._calibrated(unit, progress)
+            if calibration is not None and is_new:
+                yield calibration
+        yield self._load(unit, engine, facts, engines_on_host, calibration)
+
+    def _calibrated(self, unit: LoadUnit, progress: Progress) -> tuple[Calibration | None, bool]:
+        """The client's own error at the streams of a load, and whether it was measured just now."""
+        if self._calibrations is None:
+            self._calibrations = Calibrations(self.facts().host, self._spec.calibrations)
+        streams = streams_of(unit.load)
+        if self._calibrations.known(streams, unit.route):
+            return self._calibrations.at(streams, unit.route, partial(self._client_lines, unit.key)), False
+        progress(f"measuring the load client's own error at {level(streams)} streams")
+        found = self._calibrations.at(streams, unit.route, partial(self._client_lines, unit.key))
+        progress(f"the client's own error at {level(streams)} streams: {words(found)}")
+        return found, not self._cancelled.is_set()
+
+    def _load(
+        self, unit: LoadUnit, engine: Engine, facts: EngineFacts, engines_on_host: int, calibration: Calibration | None
+    ) -> UnitResult:
+        streams = streams_of(unit.load)
         job = LoadJob(
             url=engine.url, api_key=engine.api_key, model=engine.served_name, load=unit.load,
             arrival_seed=unit.arrival_seed, prompt_seed=unit.prompt_seed, route=unit.route, slo=unit.slo,
@@ -320,7 +349,7 @@ class NodeSession:
         ended_unix_s = found.started_unix_s + found.duration_s
         looks = metrics.samples(found.started_unix_s, ended_unix_s, facts.time_scale)
         measurement = LoadMeasurement(
-            figures=found.figures, client=found.client, calibration=calibration, streams=streams,
+            figures=found.figures, client=found.client, streams=streams,
             server=server_side(looks, metrics.num_failed, found.figures.window), drained=found.drained,
             started_unix_s=found.started_unix_s, duration_s=time.perf_counter() - started,
             engines_on_host=engines_on_host, load_average_1m=os.getloadavg()[0],

@@ -8,6 +8,7 @@ pending units (those that were taken out of turn, dropped or given up) is thrown
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import islice
 
 from raybench.plan.states import UnitState
 from raybench.records import EvalUnit, Timed
@@ -114,10 +115,10 @@ class Backlog:
         """The block of samples that goes next."""
         return self._head(self._of(target).blocks)
 
-    def num_free_groups(self, target: str, launch: int) -> int:
-        """Groups of a launch with pending units that no node has."""
-        heads = self._heads(target)
-        return sum(1 for group, _ in heads if group[3] == launch and group not in self._owners)
+    def has_free_groups(self, target: str, launch: int, more_than: int) -> bool:
+        """True if more than so many groups of a launch have pending units and no node."""
+        free = (1 for group, _ in self._heads(target) if group[3] == launch and group not in self._owners)
+        return next(islice(free, more_than, None), None) is not None
 
     def next_timed(self, target: str, launch: int, name: str) -> UnitState | None:
         """Next point for an engine on the node `name`: of its own groups first, then of one that none has."""
@@ -179,15 +180,12 @@ class Backlog:
 
     def _heads(self, target: str) -> Iterator[tuple[Group, UnitState]]:
         groups = self._of(target).timed
-        empty: list[Group] = []
-        for group, queue in groups.items():
-            head = self._head(queue)
+        for group in list(groups):
+            head = self._head(groups[group])
             if head is None:
-                empty.append(group)
+                del groups[group]
             else:
                 yield group, head
-        for group in empty:
-            del groups[group]
 
     def _head(self, queue: list[Entry]) -> UnitState | None:
         while queue:

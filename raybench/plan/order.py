@@ -11,13 +11,18 @@ def longest_first(units: Iterable[AnyUnit], expected: Mapping[str, float]) -> tu
 
     `expected`: of a unit by its key, anything that grows with the time that it takes: 0 where nothing is known, and
     equal ones stay in their order. Points of one (sweep, repeat, launch) stay together in their drawn order. Blocks
-    that ask every question for the first time come before those that ask again, for stop rules judge an exam by its
-    first answers; and an adaptive eval's later stages, which may never be needed, come last.
+    that ask questions for the first time come before those that ask again, and each eval's in the order of the exam:
+    stop rules judge it by these answers, and the longest are cut more often than the rest. An adaptive eval's later
+    stages, which may never be needed, come last.
     """
     every = tuple(units)
     groups: dict[tuple[str, str, int, int], float] = {}
     targets: dict[str, int] = {}
+    evals: dict[tuple[str, str], float] = {}
     for unit in every:
+        if isinstance(unit, EvalUnit):
+            place = (unit.target, unit.eval)
+            evals[place] = max(evals.get(place, 0.0), expected.get(unit.key, 0.0))
         targets.setdefault(unit.target, len(targets))
         if isinstance(unit, Timed):
             groups[group_of(unit)] = groups.get(group_of(unit), 0.0) + expected.get(unit.key, 0.0)
@@ -28,7 +33,8 @@ def longest_first(units: Iterable[AnyUnit], expected: Mapping[str, float]) -> tu
             return target, 0, unit.launch, 0, -groups[group_of(unit)]
         if isinstance(unit, EvalUnit):
             again = any(sample.repeat > 0 for sample in unit.samples)
-            return target, 2, unit.stage, int(again), -expected.get(unit.key, 0.0)
+            length = expected.get(unit.key, 0.0) if again else evals[unit.target, unit.eval]
+            return target, 2, unit.stage, int(again), -length
         return target, 1, 0, 0, 0.0
 
     return tuple(sorted(every, key=rank))

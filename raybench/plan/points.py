@@ -122,7 +122,7 @@ class Points:
             return False
         if self._backlog.owner(group_of(state.unit)) is not None:
             return True
-        return self._backlog.num_free_groups(engine.target, engine.launch) > num_others
+        return self._backlog.has_free_groups(engine.target, engine.launch, num_others)
 
     def startable(self, name: str, target: str, *, blocks: bool) -> tuple[int, str, int] | None:
         """(place in the plan, target, launch) of the first unit for which the node may start an engine of the target.

@@ -10,14 +10,14 @@ stages; the level of every look is set so that all looks together err as rarely 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from raybench.errors import PlanError
 from raybench.ledger.bodies import STOP_EVAL, STOP_REPEATS
 from raybench.records import Outcome, RuleSpec, Sign
 from raybench.stats.accuracy import score
 from raybench.stats.gate import NOTHING, Holding
-from raybench.stats.rates import Rate
+from raybench.stats.rates import Rate, rate
 
 Item = tuple[str, int]
 """(question, repeat)."""
@@ -35,6 +35,8 @@ class Returned:
     """Every planned sample with its stage."""
     holding: Holding = NOTHING
     """What the stages of an adaptive eval are held against, with the confidence of each look."""
+    totals: Mapping[Sign, int] = field(default_factory=dict[Sign, int])
+    """Signs of all samples that ended; `rates` are about those that ask their question for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,39 @@ Rule = Callable[[RuleSpec, Returned], Ruling | None]
 def _stop(spec: RuleSpec, sign: Sign, words: str, returned: Returned) -> Ruling | None:
     seen = returned.rates[sign]
     limit, expected = spec.parameters["limit"], spec.parameters.get("expected", 0.0)
-    if seen.num_ended < spec.parameters["min_samples"] or seen.low <= limit + expected:
-        return None
     beside = f" beside the {expected:.0%} that are expected" if expected else ""
+    if seen.num_ended < spec.parameters["min_samples"] or seen.low <= limit + expected:
+        return _stop_for_certain(spec, sign, words, returned, beside)
     reason = (
         f"{seen.num} of {seen.num_started} started samples {words}: at least {seen.low:.0%} (95% lower bound), more "
         f"than the {limit:.0%} at which this eval stops{beside}"
     )
     numbers = {
         f"num_{sign}": float(seen.num), "num_ended": float(seen.num_ended), "num_started": float(seen.num_started),
+        "lower_bound_fraction": seen.low, "limit_fraction": limit + expected,
+    }  # fmt: skip
+    return Ruling(STOP_EVAL, 0, reason, numbers)
+
+
+def _stop_for_certain(spec: RuleSpec, sign: Sign, words: str, returned: Returned, beside: str) -> Ruling | None:
+    """So many samples of the whole exam bear the sign that the rest cannot help, in whatever order they are asked.
+
+    Where every question is asked once only, the rates are about the whole exam already.
+    """
+    ended, planned = len(returned.outcomes), len(returned.stages)
+    once = all(repeat == 0 for _, repeat in returned.stages)
+    limit, expected = spec.parameters["limit"], spec.parameters.get("expected", 0.0)
+    if once or ended < spec.parameters["min_samples"]:
+        return None
+    seen = rate(returned.totals.get(sign, 0), planned, planned)
+    if seen.low <= limit + expected:
+        return None
+    reason = (
+        f"{seen.num} of all {planned} planned samples {words}: whatever the others bring, at least {seen.low:.0%} (95% "
+        f"lower bound), more than the {limit:.0%} at which this eval stops{beside}"
+    )
+    numbers = {
+        f"num_{sign}": float(seen.num), "num_ended": float(ended), "num_planned": float(planned),
         "lower_bound_fraction": seen.low, "limit_fraction": limit + expected,
     }  # fmt: skip
     return Ruling(STOP_EVAL, 0, reason, numbers)

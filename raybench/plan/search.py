@@ -2,7 +2,9 @@
 
 Brackets by doubling and halving, bisects by the geometric mean, and tries the winner again with other arrivals and
 prompts: the highest of several noisy probes is a lucky one. A winner that fails then counts as broken, and the search
-goes on below it. It is taken that what breaks at one value breaks at every higher one.
+goes on below it. It is taken that what breaks at one value breaks at every higher one. A probe that says nothing, since
+the client was the limit or it stayed too short, is made once more with other arrivals; if that says nothing either, the
+search ends and says why.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,6 +39,8 @@ class Tried:
     result: Result
     reason: str
     """Why, in words."""
+    again: bool = False
+    """It stands in place of one that said nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class Step:
     role: Role
     doublings: int = 0
     """How often it was made longer."""
+    again: bool = False
+    """In place of the last one, which said nothing: with other arrivals and prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +71,18 @@ def next_step(numbers: Mapping[str, float], tried: Sequence[Tried]) -> Step | An
     """What follows from the probes so far; `numbers` are the rule's."""
     held, broke = _sides(tried)
     last = tried[-1] if tried else None
-    if last is not None and last.result == "void":
-        return Answer(_confirmed(tried, broke), f"the probe at {last.value:g} says nothing: {last.reason}", broke)
+    unjudged = last is not None and last.result in ("void", "short")
     longer = last is not None and last.result == "short" and last.doublings < MAX_DOUBLINGS
-    if last is not None and last.result == "short" and not longer:
-        return Answer(_confirmed(tried, broke), f"the probe at {last.value:g} stayed too short: {last.reason}", broke)
+    if last is not None and unjudged and not longer and last.again:
+        what = "says nothing" if last.result == "void" else "stayed too short"
+        return Answer(_confirmed(tried, broke), f"the probe at {last.value:g} {what} twice: {last.reason}", broke)
     if len(tried) >= numbers["max_probes"]:
         reason = f"no answer after {len(tried)} probes: kept at {_said(held)}, broken at {_said(broke)}"
         return Answer(_confirmed(tried, broke), reason, broke)
     if last is not None and longer:
-        return Step(last.value, last.role, last.doublings + 1)
+        return Step(last.value, last.role, last.doublings + 1, last.again)
+    if last is not None and unjudged:
+        return Step(last.value, last.role, last.doublings, again=True)
     return _advance(numbers, tried, held, broke)
 
 

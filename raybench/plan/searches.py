@@ -76,7 +76,8 @@ def tried_of(units: Iterable[LoadUnit], results: dict[str, LoadMeasurement], rul
     for unit in units:
         if unit.key in results and unit.probe is not None:
             result, reason = judge(results[unit.key], rule.parameters)
-            found.append(Tried(value_of(unit), unit.probe.role, _doublings(rule, unit), result, reason))
+            doublings = _doublings(rule, unit)
+            found.append(Tried(value_of(unit), unit.probe.role, doublings, result, reason, unit.probe.again))
     return found
 
 
@@ -94,9 +95,10 @@ def _decide(search: _Search) -> Decision:
     if isinstance(step, Step):
         unit = _probe(search, step)
         search.units[unit.key] = unit
+        what = f"{step.role}, again with other arrivals" if step.again else step.role
         return Decision(
             what=SEARCH_PROBE, target=search.first.target, sweep=search.first.sweep, rule=search.rule.kind,
-            reason=f"{why}; next {step.value:g} ({step.role})", numbers=numbers | {"next": step.value}, added=(unit,),
+            reason=f"{why}; next {step.value:g} ({what})", numbers=numbers | {"next": step.value}, added=(unit,),
         )  # fmt: skip
     search.ended = True
     return Decision(
@@ -111,18 +113,22 @@ def _answer_numbers(answer: Answer) -> dict[str, float]:
 
 
 def _probe(search: _Search, step: Step) -> LoadUnit:
-    """The next probe. Bracketing and bisecting probes have their arrivals in common; a confirmation has its own."""
+    """The next probe. Bracketing and bisecting probes have their arrivals in common; a confirmation, and what stands
+    in place of a probe that said nothing, has its own."""
     first = search.first
     arrivals = first.arrival_seed
     if step.role == "confirm":
         arrivals = number_of([arrivals, "confirm", step.value])
+    if step.again:
+        arrivals = number_of([arrivals, "again", step.value])
     load = _load(search, step)
+    name = [step.role, *(["again"] if step.again else []), step.doublings]
     unit = first.model_copy(
         update={
             "load": load,
             "arrival_seed": arrivals,
-            "prompt_seed": number_of([first.prompt_seed, step.role, step.doublings, load.model_dump(mode="json")]),
-            "probe": Probe(number=len(search.units), role=step.role),
+            "prompt_seed": number_of([first.prompt_seed, *name, load.model_dump(mode="json")]),
+            "probe": Probe(number=len(search.units), role=step.role, again=step.again),
             "order": len(search.units),
         }
     )

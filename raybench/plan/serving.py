@@ -7,6 +7,7 @@ rate or the engine, not the luck of the draw. Prompts are nobody else's.
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 
 from pydantic import JsonValue
 
@@ -46,7 +47,8 @@ def loads_of(sweep: AnyServingSweep, files: Files) -> tuple[ServingLoad, ...]:
             return tuple(
                 ClosedLoad(
                     concurrency=users, input_tokens=sweep.input_tokens, output_tokens=sweep.output_tokens,
-                    jitter_fraction=sweep.jitter_fraction, turnovers=sweep.turnovers, prefix=sweep.prefix,
+                    jitter_fraction=sweep.jitter_fraction,
+                    turnovers=max(sweep.turnovers, ceil(sweep.min_requests / users)), prefix=sweep.prefix,
                     texts=files.texts.get(sweep.name, ()),
                 )
                 for users in sweep.concurrency

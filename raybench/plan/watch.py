@@ -1,8 +1,10 @@
 """Watches the evals of a run: samples in, rulings out. A pure state machine beside the dispatcher.
 
-It knows which samples are in flight, so that rates are about started samples (`raybench.stats.rates`), and it keeps
-counts, so that a sample costs the same whether it is the first or the twenty-thousandth. Every (target, eval) is ruled
-upon once at most; what an earlier session ruled is taken from its records.
+It knows which samples are in flight, so that rates are about started samples (`raybench.stats.rates`). Where questions
+are asked more than once, rates are about the first answers: those are asked in the order of the exam, the others with
+the longest first, which are cut more often than the rest. It keeps counts, so that a sample costs the same whether it
+is the first or the twenty-thousandth. Every (target, eval) is ruled upon once at most; what an earlier session ruled is
+taken from its records.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,6 +30,8 @@ Place = tuple[str, str]
 class _Flight:
     num_samples: int
     concurrency: int
+    first: bool
+    """True: its samples ask their questions for the first time."""
     num_ended: int = 0
 
     @property
@@ -46,13 +50,17 @@ class _Watched:
     stages: dict[Item, int] = field(default_factory=dict[Item, int])
     outcomes: dict[Item, Outcome] = field(default_factory=dict[Item, Outcome])
     counts: dict[Sign, int] = field(default_factory=lambda: dict[Sign, int].fromkeys(SIGNS, 0))
+    """Signs of all samples that ended."""
+    first_counts: dict[Sign, int] = field(default_factory=lambda: dict[Sign, int].fromkeys(SIGNS, 0))
+    """Those of the samples that ask their question for the first time."""
+    num_first_ended: int = 0
     flights: dict[str, _Flight] = field(default_factory=dict[str, _Flight])
 
     def returned(self) -> Returned:
-        num_ended = len(self.outcomes)
-        num_started = num_ended + sum(flight.num_in_flight for flight in self.flights.values())
-        found: dict[Sign, Rate] = {sign: rate(self.counts[sign], num_ended, num_started) for sign in SIGNS}
-        return Returned(found, self.outcomes, self.stages, self.holding)
+        num_ended = self.num_first_ended
+        num_started = num_ended + sum(flight.num_in_flight for flight in self.flights.values() if flight.first)
+        found: dict[Sign, Rate] = {sign: rate(self.first_counts[sign], num_ended, num_started) for sign in SIGNS}
+        return Returned(found, self.outcomes, self.stages, self.holding, self.counts)
 
 
 class Watch:
@@ -90,7 +98,9 @@ class Watch:
         """A node has been given these samples."""
         watched = self._watched.get((unit.target, unit.eval))
         if watched is not None:
-            watched.flights[unit.key] = _Flight(len(unit.samples), unit.concurrency)
+            watched.flights[unit.key] = _Flight(
+                len(unit.samples), unit.concurrency, all(sample.repeat == 0 for sample in unit.samples)
+            )
 
     def ended(self, key: str) -> None:
         """An attempt at a unit is over: what of it was in flight is not any more."""
@@ -113,8 +123,11 @@ class Watch:
             return
         result = outcome(sample, watched.evaluation)
         watched.outcomes[item] = result
+        first = sample.repeat == 0
+        watched.num_first_ended += first
         for sign in signs(sample, watched.evaluation, result):
             watched.counts[sign] += 1
+            watched.first_counts[sign] += first
         if (flight := watched.flights.get(sample.unit)) is not None:
             flight.num_ended = min(flight.num_ended + 1, flight.num_samples)
 

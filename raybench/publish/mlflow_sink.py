@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from raybench.config.publish import MlflowConfig, PublishConfig
 from raybench.errors import PublishError
 from raybench.publish.content import Publication, RunContent, Scalar
+from raybench.publish.names import ROW_AXES
 from raybench.publish.state import Published
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ class MlflowSink:
 
     def _check(self, run: RunContent, run_id: str) -> None:
         wanted = [row.step for row in run.history]
-        steps = (
-            sorted(each.step for each in self._client.get_metric_history(run_id, "perf/batch_size")) if wanted else []
+        steps = sorted(
+            each.step for axis in ROW_AXES if wanted for each in self._client.get_metric_history(run_id, axis)
         )
         if steps != wanted:
             raise PublishError(f"MLflow holds the steps {steps} of run {run.id}, not {wanted}.")

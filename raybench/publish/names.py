@@ -13,6 +13,9 @@ from raybench.publish.content import Scalar
 from raybench.records import content_hash
 
 X_AXIS = "perf/batch_size"
+SERVING_X = "serving/x"
+ROW_AXES = (X_AXIS, SERVING_X)
+"""Every history row has one of them: by that rows are told from tables when they are read back."""
 RECORDS = "raybench/records"
 """Summary key that holds the number of ledger records: reading it back proves that a publication is whole."""
 RUN_ID_CHARS = 64

@@ -1,7 +1,8 @@
 """The Parquet data set `history/`: load points and evals of many runs as flat rows, for `raybench compare`, notebooks.
 
-`points/SWEEP.parquet` and `evals/SWEEP.parquet`, a file per run folder: publishing again replaces it whole, and several
-machines may write one data set. Read it with `pandas.read_parquet(folder / "points")` or DuckDB.
+`points/SWEEP.parquet` (static batches), `loads/SWEEP.parquet` (serving loads) and `evals/SWEEP.parquet`, a file per run
+folder: publishing again replaces it whole, and several machines may write one data set. Read it with
+`pandas.read_parquet(folder / "points")` or DuckDB.
 """
 
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ import pandas as pd
 from raybench.config.publish import PublishConfig
 from raybench.errors import PublishError
 from raybench.publish.content import Cell, Publication, RunContent, Scalar
+from raybench.publish.names import SERVING_X, X_AXIS
 from raybench.publish.state import Published
 
 HISTORY = "history"
-POINTS, EVALS = "points", "evals"
+POINTS, LOADS, EVALS = "points", "loads", "evals"
 IDENTITY = (
     "study", "sweep_id", "target", "hardware", "gpus", "nodes", "model", "model_revision", "engine", "engine_version",
     "simulated", "plan_hash", "config_hash", "price_per_gpu_hour",
@@ -29,21 +31,22 @@ def make(settings: PublishConfig, folder: Path) -> "ParquetSink":
 
 
 class ParquetSink:
-    """Two tables, a file in each for every run folder."""
+    """Three tables, a file in each for every run folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def publish(self, publication: Publication) -> Published:
-        """Write both files of every run folder, whole or not at all, and read them back."""
+        """Write the files of every run folder, whole or not at all, and read them back."""
         runs = [run for run in publication.runs if run.job_type == "bench"]
         num_rows = 0
         for sweep in dict.fromkeys(str(run.config["sweep_id"]) for run in runs):
             mine = [run for run in runs if run.config["sweep_id"] == sweep]
             num_rows += self._write(POINTS, sweep, [row for run in mine for row in points_of(run)])
+            num_rows += self._write(LOADS, sweep, [row for run in mine for row in loads_of(run)])
             self._write(EVALS, sweep, [row for run in mine for row in evals_of(run)])
         return Published(
-            runs=tuple(run.id for run in runs), rows=num_rows, tables=2, records=publication.num_records,
+            runs=tuple(run.id for run in runs), rows=num_rows, tables=3, records=publication.num_records,
             closed=publication.closed, url=str(self._folder),
         )  # fmt: skip
 
@@ -59,10 +62,19 @@ class ParquetSink:
 
 
 def points_of(run: RunContent) -> list[dict[str, Cell]]:
-    """Load points of a run; of a point that has several rows, the last one counts."""
-    latest = {(row.values["perf/sweep"], row.values["perf/batch_size"]): row for row in run.history}
+    """Points of static batches; of a point that has several rows, the last one counts."""
+    return _latest(run, "perf/", X_AXIS)
+
+
+def loads_of(run: RunContent) -> list[dict[str, Cell]]:
+    """Points of serving loads, alike."""
+    return _latest(run, "serving/", SERVING_X)
+
+
+def _latest(run: RunContent, prefix: str, axis: str) -> list[dict[str, Cell]]:
+    latest = {(row.values[f"{prefix}sweep"], row.values[axis]): row for row in run.history if axis in row.values}
     return [
-        _identity(run) | {name.removeprefix("perf/"): value for name, value in row.values.items()}
+        _identity(run) | {name.removeprefix(prefix): value for name, value in row.values.items()}
         for row in latest.values()
     ]
 

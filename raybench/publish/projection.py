@@ -32,12 +32,13 @@ SENT: Mapping[Kind, tuple[str, ...]] = {
     "unit_started": ("target", "kind"),
     "unit_done": ("kind", "measured", "warm_up", "flat", "started_unix_s", "duration_s", "engines_on_host",
                   "client_cpu_fraction", "client_threads", "load_average_1m", "gpus", "rows_sha256", "simulated",
-                  "num_samples"),
+                  "num_samples", "figures", "client", "server", "streams", "drained", "stopped_early"),
     "unit_failed": ("cause", "given_up"),
     "sample": ("key", "unit", "target", "eval", "repeat", "status", "finish_reason", "prompt_tokens", "output_tokens",
                "cached_tokens", "prompt_sha256", "seed", "sent_unix_s", "duration_s", "num_transport_retries"),
     "decision": ("what", "numbers"),
-    "calibration": (),
+    "calibration": ("client_version", "num_cpus", "ttft_s", "itl_s", "output_tokens", "route", "points",
+                    "started_unix_s", "duration_s"),
 }  # fmt: skip
 """Fields of the body by kind of record."""
 

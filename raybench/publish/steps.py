@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from raybench.ledger.view import RunView
-from raybench.records import LedgerRecord, PerfUnit
+from raybench.load.words import point_value
+from raybench.records import LedgerRecord, LoadUnit, PerfUnit
 
-PointId = tuple[str, str, int]
-"""Target, sweep, batch size."""
+PointId = tuple[str, str, float]
+"""Target, sweep, and what the sweep varies: batch size, users, requests per second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,16 @@ def schedule(records: Iterable[LedgerRecord], view: RunView, target: str, *, clo
 
 
 def _members(view: RunView, target: str) -> dict[PointId, set[str]]:
-    """Keys of the units of every load point, by sweep and batch size."""
+    """Keys of the units of every load point, by sweep and what it varies; probes of a search are no points."""
     sweeps = [sweep.name for sweep in view.config.perf]
     found: dict[PointId, set[str]] = {}
     for key, unit in view.units.items():
-        if isinstance(unit, PerfUnit) and unit.target == target:
+        if unit.target != target:
+            continue
+        if isinstance(unit, PerfUnit):
             found.setdefault((target, unit.sweep, unit.load.batch_size), set()).add(key)
+        elif isinstance(unit, LoadUnit) and unit.probe is None:
+            found.setdefault((target, unit.sweep, point_value(unit.load)), set()).add(key)
     return dict(sorted(found.items(), key=lambda item: (_place(sweeps, item[0][1]), item[0][2])))
 
 

@@ -6,6 +6,7 @@ from statistics import median
 
 from raybench.config.publish import ShareSamples
 from raybench.ledger.view import RunView
+from raybench.publish import serving
 from raybench.publish.content import Row, RunContent, Scalar
 from raybench.publish.names import (
     EVAL_NAMES,
@@ -76,7 +77,9 @@ def display_name(report: Report, target: TargetRow) -> str:
 
 def _run(source: Source, target: TargetRow, share: ShareSamples) -> RunContent:
     report = source.report
-    rows = {(row.target, row.sweep, row.batch_size): row for row in report.perf if row.target == target.name}
+    rows: dict[PointId, PerfRow] = {
+        (row.target, row.sweep, row.batch_size): row for row in report.perf if row.target == target.name
+    }
     plan = schedule(source.records, source.view, target.name, closed=source.closed)
     return RunContent(
         id=source.run_id(target.name),
@@ -85,8 +88,13 @@ def _run(source: Source, target: TargetRow, share: ShareSamples) -> RunContent:
         job_type="bench",
         tags=_tags(source, target),
         config=_config(source, target),
-        history=_history(plan.points, rows),
-        summary=_summary(source, target, list(rows.values())),
+        history=tuple(
+            sorted(
+                (*_history(plan.points, rows), *serving.history(plan.points, report, target.name)),
+                key=lambda row: row.step,
+            )
+        ),
+        summary=_summary(source, target, list(rows.values())) | serving.summary(report, target.name),
         last_step=plan.last_step,
         tables=tables(report, target, source.scored, share) if source.closed else (),
     )

@@ -12,7 +12,7 @@ from wandb.errors import CommError
 
 from raybench.errors import PublishError
 from raybench.publish.content import Publication, RunContent
-from raybench.publish.names import RECORDS, X_AXIS
+from raybench.publish.names import RECORDS, ROW_AXES
 from raybench.publish.wandb_log import read_log
 
 PATIENCE_S = 20.0
@@ -38,7 +38,7 @@ def check_logs(publication: Publication, folders: Mapping[str, Sequence[Path]]) 
             raise PublishError(f"W&B's log {found[0].name} is not whole: {error}.") from error
         if log.exit_code is None:
             raise PublishError(f"W&B's log {found[0].name} has no end.")
-        steps = [int(str(row["_step"])) for row in log.history if X_AXIS in row]
+        steps = [int(str(row["_step"])) for row in log.history if any(axis in row for axis in ROW_AXES)]
         tables = [table.name for table in run.tables if f"{table.name}/_type" not in log.summary]
         if run.attachments and artifact_name(run.id) not in log.artifacts:
             raise PublishError(f"W&B's log {found[0].name} holds no artifact.")
@@ -76,7 +76,7 @@ def _check_run(api: wandb.Api, run: RunContent, where: str) -> None:
     if there.state != "finished":
         raise PublishError(f"W&B shows run {run.id} as {there.state}, not as finished: not everything arrived.")
     summary = there.summary
-    steps = [int(row["_step"]) for row in there.scan_history() if row.get(X_AXIS) is not None]
+    steps = [int(row["_step"]) for row in there.scan_history() if any(row.get(axis) is not None for axis in ROW_AXES)]
     tables = [table.name for table in run.tables if table.name not in summary]
     _hold(run, summary.get(RECORDS), steps, tables)
 

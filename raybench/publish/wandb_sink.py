@@ -14,7 +14,7 @@ import wandb
 
 from raybench.config.publish import PublishConfig, WandbConfig
 from raybench.publish.content import Publication, RunContent
-from raybench.publish.names import X_AXIS
+from raybench.publish.names import ROW_AXES
 from raybench.publish.state import WANDB_FOLDER, Published
 from raybench.publish.wandb_back import artifact_name, check_logs, check_service
 
@@ -81,9 +81,11 @@ class WandbSink:
             job_type=run.job_type, tags=run.tags, config=dict(run.config), mode="online" if online else "offline",
             dir=str(self._folder), allow_val_change=True, resume="allow" if online else None, settings=_settings(),
         )  # fmt: skip
-        live.define_metric(X_AXIS, summary="none")
-        # Without step_sync: W&B would add the last batch size to every row that holds any other metric of this section.
-        live.define_metric("perf/*", step_metric=X_AXIS, step_sync=False, summary="none")
+        for axis in ROW_AXES:
+            live.define_metric(axis, summary="none")
+            section = axis.partition("/")[0]
+            # Without step_sync: W&B would add the last x to every row that holds any other metric of this section.
+            live.define_metric(f"{section}/*", step_metric=axis, step_sync=False, summary="none")
         for row in run.history:
             if row.step >= live.starting_step:
                 live.log(dict(row.values), step=row.step)

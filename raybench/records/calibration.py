@@ -89,6 +89,8 @@ class Calibration(Record):
 
     client_version: str
     """raybench that measured."""
+    host: str | None = None
+    """Machine that it was measured on (its boot id); None = by hand, which machine was not asked."""
     num_cpus: int
     """CPUs that it was allowed to use, the server's included."""
     ttft_s: float
@@ -116,6 +118,10 @@ class Calibration(Record):
             if not any(point.excesses for point in some):
                 return some
         return tuple(point for point in points if point.num_processes == points[-1].num_processes)
+
+    def worst(self, streams: int) -> CalibrationPoint | None:
+        """Of `at`, the point whose TTFT is farthest off; None = never calibrated so high."""
+        return max(self.at(streams), key=lambda point: abs(point.ttft_p99_s.error), default=None)
 
     def processes_for(self, streams: int) -> int | None:
         """Client processes for so many streams; None if no number of them holds, or if it was never calibrated."""

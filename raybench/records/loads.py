@@ -116,8 +116,9 @@ class ClosedLoad(Record):
     jitter_fraction: float = Field(default=0.2, ge=0, lt=1)
     """Fixed lengths are spread evenly by this share to both sides. Equal requests that start together end together:
     prefill and decode then march in lockstep, which no real service does. Distributions are left alone."""
-    turnovers: int = Field(default=5, ge=1)
-    """Requests of each user that count, beside those that start and end the run."""
+    turnovers: int = Field(default=8, ge=1)
+    """Requests of each user, beside those that start and end the run. The steady part ends with the quickest user's
+    last request, so it holds fewer of the slowest user's: by default five even where lengths differ."""
     prefix: SharedPrefix | None = None
     """Common beginning of prompts; None = nothing is shared."""
     texts: tuple[str, ...] = ()

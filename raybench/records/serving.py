@@ -10,7 +10,6 @@ from typing import Literal
 from pydantic import Field
 
 from raybench.records.base import Record
-from raybench.records.calibration import Calibration
 from raybench.records.client import ClientProcess
 from raybench.records.loads import Slo
 from raybench.records.telemetry import GpuSummary
@@ -257,8 +256,6 @@ class LoadMeasurement(Record):
     """The client."""
     server: ServerSide | None = None
     """The server's metrics; None where it shows none."""
-    calibration: Calibration | None = None
-    """The client's own error on this machine at as many streams; None for simulated engines or where not measured."""
     streams: int | None = None
     """Streams that the client was to hold, for a load with times by a guess at their duration."""
     drained: bool | None = None

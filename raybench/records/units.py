@@ -1,6 +1,6 @@
 """Units: what a node does at a time, with nothing left to default."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -13,6 +13,11 @@ Route = Literal["chat", "completions"]
 
 LoadRoute = Literal["generate", "chat", "completions"]
 """Route of a serving load: `generate` is SGLang's own and takes token ids, the others are OpenAI's."""
+
+LOAD_PATHS: Mapping[str, str] = {
+    "generate": "/generate", "chat": "/v1/chat/completions", "completions": "/v1/completions",
+}  # fmt: skip
+"""Paths of these routes."""
 
 Check = Literal["limits", "grader", "prompt", "canary", "agreement", "numerics", "decode"]
 """Preflight checks, in the order in which a node makes them: the cheap ones first."""
@@ -77,6 +82,8 @@ class Probe(Record):
     role: Literal["bracket", "bisect", "confirm"]
     """bracket = looks for values on both sides, bisect = halves what lies between them, confirm = tries the winner
     again with other arrivals and prompts."""
+    again: bool = False
+    """True: in place of a probe that said nothing, with other arrivals and prompts."""
 
 
 class LoadUnit(Record):

@@ -135,6 +135,8 @@ class ProbeRow(Record):
     """Its number, from 0."""
     role: Literal["bracket", "bisect", "confirm"]
     """What it was for."""
+    again: bool = False
+    """It stands in place of a probe that said nothing."""
     value: float
     """What was tried."""
     result: Literal["held", "broke", "short", "void"]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from raybench.records.loads import Slo
 from raybench.records.serving import Percentiles
 from raybench.report import numbers
+from raybench.report.front import front_blocks
 from raybench.report.model import Report
 from raybench.report.serving_model import LoadRatioRow, LoadRow, ProbeRow, SearchRow
 from raybench.report.spread import Spread
@@ -20,9 +21,6 @@ NOTE = (
 ERROR_NOTE = (
     "The client's own error on this machine, against a server of known truth (`raybench calibrate`), at as many "
     "streams or more: said minus true."
-)
-FRONT_NOTE = (
-    "Closed loops, by tokens per second for one user. A star marks points that no other point beats in both columns."
 )
 RESULTS = {"held": "kept", "broke": "broken", "short": "too short", "void": "does not count"}
 _TAILS = (
@@ -51,9 +49,7 @@ def serving_section(report: Report) -> list[str]:
             "that the runs allow. Throughput at a given rate says nothing; below 1 is better for latencies."
         )
         blocks.append(markdown_table(ratio_table(ratios)))
-    front = [row for row in report.serving if row.kind == "closed" and row.tok_per_s_per_user is not None]
-    if len(front) > 1:
-        blocks += ["### Throughput against interactivity", FRONT_NOTE, markdown_table(front_table(front))]
+    blocks += front_blocks(report)
     for row in report.searches:
         banner = " (SIMULATED)" if row.target in simulated else ""
         blocks.append(f"### {row.target}{banner}: {row.sweep}, {row.load}")
@@ -114,10 +110,9 @@ def error_table(rows: Sequence[LoadRow]) -> Table | None:
     cells: list[tuple[str, ...]] = []
     for row in rows:
         for run in row.runs[:1]:
-            points = () if run.calibration is None or run.streams is None else run.calibration.at(run.streams)
-            if not points:
+            worst = None if run.calibration is None or run.streams is None else run.calibration.worst(run.streams)
+            if worst is None:
                 continue
-            worst = max(points, key=lambda point: abs(point.ttft_p99_s.error))
             errors = (worst.ttft_mean_s, worst.ttft_p99_s, worst.gap_p99_s)
             cells.append(
                 (
@@ -128,20 +123,34 @@ def error_table(rows: Sequence[LoadRow]) -> Table | None:
     return Table(headers, tuple(cells), num_left=1) if cells else None
 
 
-def front_table(rows: Sequence[LoadRow]) -> Table:
-    """Throughput per GPU (per node without GPUs) against throughput per user."""
-    headers = ("Target", "Sweep", "Users", "Per user (tok/s)", "Output per GPU (tok/s)", "Front")
-    ordered = sorted(rows, key=lambda row: -(_median(row.tok_per_s_per_user) or 0))
-    cells = [
-        (
-            row.target, row.sweep, f"{row.value:g}", _number(row.tok_per_s_per_user),
-            numbers.rate(row.output_tok_per_s_per_gpu or _median(row.output_tok_per_s)), "*" if row.on_front else "",
+def error_lines(report: Report) -> list[str]:
+    """The client's own error on every target, the largest of all points, in a sentence; none where not measured."""
+    found: list[str] = []
+    for target in dict.fromkeys(row.target for row in (*report.serving, *report.searches)):
+        runs = [run for row in report.serving if row.target == target for run in row.runs]
+        runs += [probe.run for search in report.searches if search.target == target for probe in search.probes]
+        points = [
+            point
+            for run in runs
+            if run.calibration is not None and run.streams is not None
+            for point in run.calibration.at(run.streams)
+        ]
+        if not points:
+            continue
+        errors = [
+            (
+                1e3 * point.ttft_mean_s.error, 1e3 * point.ttft_p99_s.error, 1e3 * point.gap_p99_s.error,
+                1e2 * point.tok_per_s.error_fraction,
+            )
+            for point in points
+        ]  # fmt: skip
+        worst = [max(column, key=abs) for column in zip(*errors, strict=True)]
+        bad = any(point.excesses for point in points)
+        found.append(
+            f"The client's own error on {target}, at most: TTFT {worst[0]:+.2f} ms (p99 {worst[1]:+.2f} ms), p99 gap "
+            f"{worst[2]:+.2f} ms, throughput {worst[3]:+.2f}%{'; beyond 2% and 2 ms at flagged points' if bad else ''}."
         )
-        for row in ordered
-    ]  # fmt: skip
-    if all(row.output_tok_per_s_per_gpu is None for row in rows):
-        headers = (*headers[:4], "Output of a node (tok/s)", "Front")
-    return Table(headers, tuple(cells), num_left=2)
+    return found
 
 
 def ratio_table(rows: Sequence[LoadRatioRow]) -> Table:
@@ -176,7 +185,8 @@ def probe_table(probes: Sequence[ProbeRow], over: str) -> Table:
         good = None if seen.goodput is None else seen.goodput.good_fraction
         cells.append(
             (
-                str(probe.number + 1), probe.role, _value(probe.value), RESULTS[probe.result],
+                str(probe.number + 1), f"{probe.role}, again" if probe.again else probe.role, _value(probe.value),
+                RESULTS[probe.result],
                 numbers.NONE if good is None else f"{100 * good:.1f}%",
                 numbers.milliseconds(None if seen.ttft_s is None else seen.ttft_s.p50),
                 numbers.milliseconds(None if seen.ttft_s is None else seen.ttft_s.p99),

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from raybench.config.schema import TargetConfig
 from raybench.ledger.bodies import SEARCH_END
 from raybench.ledger.view import Done, RunView
-from raybench.load.words import load_words, point_numbers, point_words
+from raybench.load.words import load_words, point_value, point_words
 from raybench.plan.searches import tried_of, value_of
 from raybench.records import Finding, LoadMeasurement, LoadUnit, RuleSpec
-from raybench.records.loads import OpenLoad, ServingLoad
+from raybench.records.loads import OpenLoad
 from raybench.records.serving import LoadFigures, Percentiles
+from raybench.report.front import with_front
 from raybench.report.points import MILLION, SECONDS_PER_HOUR, spread
 from raybench.report.serving_model import LoadRatioRow, LoadRow, LoadRunRow, ProbeRow, SearchRow
 from raybench.report.spread import Spread
@@ -36,7 +37,7 @@ def load_rows(view: RunView, findings: Sequence[Finding] = ()) -> tuple[LoadRow,
         for place, units in places.items()
     ]
     rows.sort(key=lambda row: (list(targets).index(row.target), order.get(row.sweep, 0), row.value))
-    return _with_front(rows)
+    return with_front(rows)
 
 
 def ratio_rows(rows: Sequence[LoadRow]) -> tuple[LoadRatioRow, ...]:
@@ -85,20 +86,20 @@ def _codes(view: RunView, findings: Sequence[Finding]) -> tuple[dict[Place, dict
     return codes, red
 
 
-def _run(unit: LoadUnit, done: Done) -> LoadRunRow | None:
+def _run(view: RunView, unit: LoadUnit, done: Done) -> LoadRunRow | None:
     if not isinstance(done.measurement, LoadMeasurement):
         return None
     return LoadRunRow(
         key=unit.key, repeat=unit.repeat, launch=unit.launch, node=done.node, start=done.start, attempt=done.attempt,
         figures=done.measurement.figures, client=done.measurement.client, server=done.measurement.server,
-        calibration=done.measurement.calibration, streams=done.measurement.streams,
+        calibration=view.calibration_of(done), streams=done.measurement.streams,
     )  # fmt: skip
 
 
 def _row(view: RunView, target: TargetConfig, units: list[LoadUnit]) -> LoadRow:
     units.sort(key=lambda unit: (unit.launch, unit.repeat))
     came = [(unit, view.done[unit.key]) for unit in units if unit.key in view.done]
-    runs = [run for unit, done in came if (run := _run(unit, done)) is not None]
+    runs = [run for unit, done in came if (run := _run(view, unit, done)) is not None]
 
     def over(quantity: Quantity) -> Spread | None:
         return spread(quantity(run) for run in runs)
@@ -110,7 +111,7 @@ def _row(view: RunView, target: TargetConfig, units: list[LoadUnit]) -> LoadRow:
     inputs, outputs = over(lambda run: run.figures.input_tok_per_s), over(lambda run: run.figures.output_tok_per_s)
     gpus = target.gpus_per_node
     return LoadRow(
-        target=target.name, sweep=units[0].sweep, kind=load.kind, point=point_words(load), value=_value(load),
+        target=target.name, sweep=units[0].sweep, kind=load.kind, point=point_words(load), value=point_value(load),
         load=load_words(load), num_planned=len(units),
         request_per_s=over(lambda run: run.figures.request_per_s), input_tok_per_s=inputs, output_tok_per_s=outputs,
         total_tok_per_s_per_gpu=(inputs.median + outputs.median) / gpus if inputs and outputs and gpus else None,
@@ -131,10 +132,6 @@ def _row(view: RunView, target: TargetConfig, units: list[LoadUnit]) -> LoadRow:
     )  # fmt: skip
 
 
-def _value(load: ServingLoad) -> float:
-    return next(iter(point_numbers(load).values()))
-
-
 def _level(figures: LoadFigures, name: str, share: str) -> float | None:
     found = getattr(figures, name)
     value = getattr(found, share) if isinstance(found, Percentiles) else None
@@ -145,23 +142,6 @@ def _price(target: TargetConfig, rate: Spread | None) -> float | None:
     if rate is None or target.price_per_gpu_hour is None or not target.gpus_per_node or rate.median <= 0:
         return None
     return target.price_per_gpu_hour * target.gpus_per_node / SECONDS_PER_HOUR * MILLION / rate.median
-
-
-def _with_front(rows: Sequence[LoadRow]) -> tuple[LoadRow, ...]:
-    """Marks the points of closed loops that no other point beats in both throughput per GPU and per user."""
-    spots = {number: spot for number, row in enumerate(rows) if (spot := _spot(row)) is not None}
-    front = {
-        number
-        for number, (rate, user) in spots.items()
-        if not any(r >= rate and u >= user and (r, u) != (rate, user) for r, u in spots.values())
-    }
-    return tuple(row.model_copy(update={"on_front": number in front}) for number, row in enumerate(rows))
-
-
-def _spot(row: LoadRow) -> tuple[float, float] | None:
-    if row.kind != "closed" or row.red or row.output_tok_per_s is None or row.tok_per_s_per_user is None:
-        return None
-    return row.output_tok_per_s_per_gpu or row.output_tok_per_s.median, row.tok_per_s_per_user.median
 
 
 def _search(view: RunView, rule: RuleSpec, first: LoadUnit) -> SearchRow:
@@ -179,12 +159,12 @@ def _search(view: RunView, rule: RuleSpec, first: LoadUnit) -> SearchRow:
     made = [unit for unit in units if unit.key in results]
     probes: list[ProbeRow] = []
     for unit, tried in zip(made, tried_of(made, results, rule), strict=True):
-        run = _run(unit, view.done[unit.key])
+        run = _run(view, unit, view.done[unit.key])
         if run is not None and unit.probe is not None:
             probes.append(
                 ProbeRow(
-                    number=unit.probe.number, role=unit.probe.role, value=value_of(unit), result=tried.result,
-                    reason=tried.reason, run=run,
+                    number=unit.probe.number, role=unit.probe.role, again=unit.probe.again, value=value_of(unit),
+                    result=tried.result, reason=tried.reason, run=run,
                 )
             )  # fmt: skip
     end = next((d for d in view.decisions if d.what == SEARCH_END and (d.target, d.sweep) == place), None)

@@ -7,7 +7,7 @@ from rich.text import Text
 from raybench.report import numbers
 from raybench.report.model import Report
 from raybench.report.serving_model import LoadRow
-from raybench.report.serving_page import search_lines
+from raybench.report.serving_page import error_lines, search_lines
 from raybench.report.spread import Spread
 
 
@@ -20,6 +20,8 @@ def print_serving(report: Report, console: Console) -> None:
         console.print(_table(rows))
         if any(row.findings for row in rows):
             console.print(Text("! a finding is about this point", style="yellow"))
+    for line in error_lines(report):
+        console.print(Text(line))
     if report.searches:
         console.print()
     for line in search_lines(report):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from raybench.ledger.view import RunView
 from raybench.load.words import point_numbers
 from raybench.records import EngineFacts, Finding, LoadMeasurement, LoadUnit, Severity
+from raybench.records.calibration import Calibration
 from raybench.records.loads import ClosedLoad, RampLoad, SessionsLoad
 from raybench.records.serving import LoadFigures, ServerSide
 from raybench.validity.client import MAX_CPU_FRACTION, MAX_LATENESS_S, MAX_READ_LAG_S, calibration_findings
@@ -44,6 +45,8 @@ class Run:
     measurement: LoadMeasurement
     engine: EngineFacts | None
     """The start that it ran on."""
+    calibration: Calibration | None = None
+    """The client's own error on the machine at as many streams."""
 
     @property
     def figures(self) -> LoadFigures:
@@ -61,7 +64,7 @@ def load_runs(view: RunView) -> Iterator[Run]:
     for key, unit in view.units.items():
         done = view.done.get(key)
         if isinstance(unit, LoadUnit) and done is not None and isinstance(done.measurement, LoadMeasurement):
-            yield Run(unit, done.measurement, view.engines.get(done.start))
+            yield Run(unit, done.measurement, view.engines.get(done.start), view.calibration_of(done))
 
 
 def load_findings(view: RunView) -> list[Finding]:
@@ -260,7 +263,7 @@ def _client_error(run: Run) -> Finding | None:
     streams = run.measurement.streams
     if run.measurement.simulated or streams is None:
         return None
-    found = calibration_findings(run.measurement.calibration, streams, run.unit.target, run.unit.key)
+    found = calibration_findings(run.calibration, streams, run.unit.target, run.unit.key)
     if not found:
         return None
     place = point_numbers(run.unit.load) | {"repeat": float(run.unit.repeat), "launch": float(run.unit.launch)}
@@ -291,10 +294,13 @@ def _frontend_saturated(run: Run) -> Finding | None:
     server, under_way = run.server, run.figures.mean_concurrency
     if server is None or server.mean_running is None or server.mean_queued is None or under_way is None:
         return None
-    hidden = under_way - server.mean_running - server.mean_queued
+    unsent = _unsent(run)
+    hidden = under_way - unsent - server.mean_running - server.mean_queued
     if hidden <= max(2.0, HIDDEN_FRACTION * under_way):
         return None
     evidence = {"under_way": under_way, "running": server.mean_running, "queued": server.mean_queued}
+    if unsent:
+        evidence["not_sent_yet"] = unsent
     rule = (
         f"at most {HIDDEN_FRACTION:.0%} of the requests under way (and 2) are neither running nor queued in the server"
     )
@@ -303,6 +309,17 @@ def _frontend_saturated(run: Run) -> Finding | None:
         "detokenizer is the limit, not the GPU. Look at the CPU of those processes, or run several front ends."
     )
     return of_run(run, "frontend_saturated", "warn", (rule, evidence, advice))
+
+
+def _unsent(run: Run) -> float:
+    """Mean number of requests that were due and not sent yet, by Little's law: the client's doing, not the server's.
+
+    Loads with times are under way from their scheduled time on, users from the sending.
+    """
+    seen = run.figures
+    if users_of(run) is not None or seen.lateness_s is None or seen.window is None or seen.window.length_s <= 0:
+        return 0.0
+    return seen.lateness_s.mean * seen.window.num_sent / seen.window.length_s
 
 
 def _queue_not_concurrency(run: Run) -> Finding | None:

@@ -145,13 +145,14 @@ def measure(number: int) -> dict[str, float]:
             python_version="3", cluster="none", command=(),
         ))  # fmt: skip
         driver = Driver(Dispatcher(work, dict.fromkeys(range(NUM_NODES), ("a",))), journal)
-        began_s = time.perf_counter()
+        began_s, began_cpu_s = time.perf_counter(), time.process_time()
         driver.run()
-        wall_s = time.perf_counter() - began_s
+        wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
         journal.close()
         size_mib = (Path(root) / "run" / "ledger.jsonl").stat().st_size / 2**20
     return {
         "units": number, "events": driver.num_events, "records": driver.num_records, "wall_s": round(wall_s, 2),
+        "cpu_s": round(cpu_s, 2),
         "events_per_s": round((driver.num_events + driver.num_records) / wall_s),
         "units_per_s": round(number / wall_s), "longest_step_ms": round(driver.longest_s * 1000, 1),
         "ledger_mib": round(size_mib), "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),

@@ -49,7 +49,7 @@ def test_all_kinds_of_load_are_told_apart_by_their_tag(tmp_path: Path) -> None:
     assert len(config.batch_sweeps) == 1
     closed, opened = config.perf[1], config.perf[2]
     assert isinstance(closed, ClosedSweep)
-    assert (closed.jitter_fraction, closed.turnovers, closed.repeats) == (0.2, 5, 1)
+    assert (closed.jitter_fraction, closed.turnovers, closed.repeats) == (0.2, 8, 1)
     assert isinstance(opened, OpenSweep)
     assert opened.output_tokens == UniformLength(distribution="uniform", min=2, max=9)
     search = config.perf[5]

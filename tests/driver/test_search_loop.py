@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from calibrations import calibrated_point, calibration
 from load_ledgers import SEARCH, load_measurement, serving_config
 from rich.console import Console
 
 from raybench.config.schema import RunConfig
 from raybench.driver.chronicle import Chronicle
-from raybench.driver.fleet import Fleet, FleetOrder
-from raybench.driver.run import _Loop
+from raybench.driver.fleet import Fleet
+from raybench.driver.run import Order, _fleet_order, _Loop
 from raybench.driver.screen import Screen
 from raybench.ledger.bodies import SEARCH_END, SEARCH_PROBE, PlanBody, RunBody
 from raybench.ledger.journal import Journal, read
@@ -38,7 +39,21 @@ class Serving(FakeActor):
         yield UnitResult(load_measurement(unit), b"rows of " + unit.key.encode(), None)
 
 
-def _session(config: RunConfig, folder: Path, view: RunView | None = None) -> tuple[FakeCloud, str]:
+class Calibrating(Serving):
+    """Measures its client's own error before its first load, where its spec knows nothing of its machine."""
+
+    async def _run_unit(self, unit: Any, engines_on_host: int) -> AsyncIterator[Any]:
+        host = f"boot-{self.spec.node}"
+        if self.calls.count("run_unit") == 1 and not self.spec.calibrations:
+            yield calibration(calibrated_point(64, 1), host=host)
+        async for item in super()._run_unit(unit, engines_on_host):
+            measured = item.measurement.model_copy(update={"streams": 20})
+            yield UnitResult(measured, item.rows, None)
+
+
+def _session(
+    config: RunConfig, folder: Path, view: RunView | None = None, actor: type[FakeActor] = Serving
+) -> tuple[FakeCloud, str]:
     """One session of the driver on a run folder; what the screen said."""
     plan = expand(config, {})
     journal = Journal.create(folder) if view is None else Journal.resume(folder)[0]
@@ -55,12 +70,14 @@ def _session(config: RunConfig, folder: Path, view: RunView | None = None) -> tu
         (*plan.units, *added), slots, done=view.done if view else (), attempts=view.attempts if view else {}
     )
     dispatcher.handle(UnitsDropped(frozenset()))
-    cloud = FakeCloud(Serving)
+    cloud = FakeCloud(actor)
     out = io.StringIO()
 
     async def body_of() -> None:
         machines = tuple(Slot(None, "CPU", 0, 0.0, names) for names in slots.values())
-        fleet = Fleet(FleetOrder("r", config), machines, 0, cloud.cloud())
+        fleet = Fleet(
+            _fleet_order(Order(config, plan, folder, "r", False, "local", False, ()), view), machines, 0, cloud.cloud()
+        )
         with Screen(Console(file=out, force_terminal=False, width=200), len(plan.units), 0) as screen:
             rules = (Watch(config, plan, {}, view), Searches(plan, view))
             chronicle = Chronicle(journal, screen, tuple(read(folder)), None)
@@ -112,3 +129,19 @@ def test_a_killed_driver_goes_on_with_the_next_probe(tmp_path: Path) -> None:
     assert all(again.attempts[key] <= 2 for key in again.done)
     found = [{d.target: d.numbers for d in one.decisions if d.what == SEARCH_END} for one in (whole, again)]
     assert found[0] == found[1]
+
+
+def test_a_calibration_is_a_record_before_the_load_that_it_is_for(tmp_path: Path) -> None:
+    config = serving_config(SEARCH)
+    cloud, _ = _session(config, tmp_path / "run", actor=Calibrating)
+    records = read(tmp_path / "run")
+    kinds = [record.kind for record in records]
+    assert kinds.count("calibration") == 2
+    assert kinds.index("calibration") < kinds.index("unit_done")
+    view = fold(records)
+    assert {one.host for one in view.calibrations} == {f"boot-{actor.spec.node}" for actor in cloud.actors}
+    # The next session's nodes are told.
+    again, _ = _session(config, tmp_path / "again", None, Calibrating)
+    assert all(actor.spec.calibrations == () for actor in again.actors)
+    resumed = _fleet_order(Order(config, expand(config, {}), tmp_path, "r", True, "local", False, ()), view)
+    assert resumed.calibrations == tuple(view.calibrations)

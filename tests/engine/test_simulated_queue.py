@@ -96,3 +96,23 @@ def test_larger_batches_take_longer_steps(running: int) -> None:
     batch = ContinuousBatch(model())
     times = asyncio.run(_run_all(batch, [QueuedRequest(1, 11) for _ in range(running)]))
     assert times[0][-1] - times[0][0] >= 10 * (0.1 if running == 1 else 0.2) - 0.05 * SCALE
+
+
+def test_a_request_whose_prompt_is_read_runs() -> None:
+    batch = ContinuousBatch(model())
+    seen: set[tuple[int, int, int]] = set()
+
+    async def run() -> None:
+        async def look() -> None:
+            while True:
+                seen.add((batch.num_running, batch.num_waiting, batch.num_kept_tokens))
+                await asyncio.sleep(0.001)
+
+        looking = asyncio.create_task(look())
+        await _served(batch, [QueuedRequest(4000, 2)])
+        looking.cancel()
+
+    asyncio.run(run())
+    # Before its first token, 4 simulated seconds long.
+    assert (1, 0, 4000) in seen
+    assert batch.num_running == 0

@@ -31,7 +31,7 @@ def test_a_file_without_prompts_is_named(tmp_path: Path) -> None:
 
 
 def test_no_two_requests_begin_alike() -> None:
-    load = ClosedLoad(concurrency=8, input_tokens=1, output_tokens=4, texts=TEXTS)
+    load = ClosedLoad(concurrency=8, input_tokens=1, output_tokens=4, turnovers=5, texts=TEXTS)
     texts = [request.text or "" for request in schedule_of(load, 1, 2).requests]
     assert len({text[:8] for text in texts}) == len(texts) == 56
     assert {text[17:] for text in texts} == set(TEXTS)

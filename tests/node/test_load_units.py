@@ -1,16 +1,25 @@
 """Serving loads on a node without Ray: the client process, the simulated engine with its queue, rows and metrics."""
 
 import io
+import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from simulated_engines import simulated_launch, timing
+from calibrations import calibrated_point, calibration
+from simulated_engines import running, simulated_launch, timing
 
+from raybench import __version__
+from raybench.client.job import AnyJob, AnyLine, CalibrationJob, CalibrationLine, ClientDone
+from raybench.config.schema import EngineConfig
 from raybench.node.session import NodeSession, NodeSpec, UnitResult
 from raybench.records import LoadMeasurement, LoadUnit
+from raybench.records.calibration import Calibration
 from raybench.records.loads import ClosedLoad, OpenLoad, ServingLoad, SharedPrefix, Slo
 
+CPUS = len(os.sched_getaffinity(0))
 SPEC = NodeSpec("run-of-a-test", "n0", "CPU", 0, declared_host="simulated:n0")
 
 
@@ -79,6 +88,45 @@ def test_an_open_loop_in_compressed_time(tmp_path: Path) -> None:
     assert seen.e2e_s is not None
     assert seen.e2e_s.p50 > 0.4
     assert seen.shared_tokens > 0
+
+
+class Calibrated(NodeSession):
+    """Calibrations by hand: the real one takes ten seconds."""
+
+    def _client_lines(self, job: AnyJob, limit_s: float | None) -> Iterator[AnyLine]:
+        if not isinstance(job, CalibrationJob):
+            yield from super()._client_lines(job, limit_s)
+            return
+        yield CalibrationLine(result=calibration(calibrated_point(job.streams, 1), version=__version__, cpus=CPUS))
+        yield ClientDone()
+
+
+def test_a_real_engines_loads_are_calibrated_once_for_each_number_of_streams(tmp_path: Path) -> None:
+    spec = replace(SPEC, declared_host=None)
+    loads = [ClosedLoad(concurrency=users, input_tokens=8, output_tokens=4, turnovers=1) for users in (2, 3, 5)]
+
+    def run(session: NodeSession, url: str) -> tuple[list[Calibration], list[str]]:
+        launch = simulated_launch(tmp_path, timing())
+        session.start_engine(replace(launch, engine=EngineConfig(kind="external", url=url)), lambda line: None)
+        said: list[str] = []
+        items = [item for load in loads for item in session.run(unit(load), 1, said.append)]
+        assert [isinstance(item, UnitResult) and item.measurement is not None for item in items].count(True) == 3
+        return [item for item in items if isinstance(item, Calibration)], said
+
+    with running(tmp_path, timing()) as (server, _):
+        first, again = Calibrated(spec), None
+        try:
+            made, said = run(first, server.url)
+            again = Calibrated(replace(spec, calibrations=tuple(made)))
+            assert run(again, server.url) == ([], [])
+        finally:
+            first.close()
+            if again is not None:
+                again.close()
+    assert [one.points[0].streams for one in made] == [4, 16]
+    assert {one.host for one in made} == {first.facts().host}
+    assert len(said) == 4
+    assert "own error at 16 streams: TTFT +0.00 ms" in said[3]
 
 
 def test_an_engine_that_dies_gives_no_figures(tmp_path: Path) -> None:

@@ -26,12 +26,12 @@ def test_a_node_that_is_lost_midway_costs_its_work_and_no_more(fleet: list[Figur
         assert one.makespan_s < one.lost_s <= one.allowed_s
 
 
-def test_the_longest_go_first_but_every_question_is_asked_once_before() -> None:
+def test_the_longest_go_first_but_every_question_is_asked_once_before_in_its_order() -> None:
     units = blocks("a", AIME, 4, 32)
     guess = expected(units, AIME.lengths(0), 0.3, 0)
     ordered = [unit for unit in longest_first(units, guess) if unit.kind == "eval"]
     first = [unit for unit in ordered if all(sample.repeat == 0 for sample in unit.samples)]
-    assert ordered[: len(first)] == first
+    assert ordered[: len(first)] == first == units[: len(first)], "in the order of the exam"
     rest = [guess[unit.key] for unit in ordered[len(first) :]]
     assert rest == sorted(rest, reverse=True) and len(set(rest)) > 10
 

@@ -234,3 +234,23 @@ def test_a_resumed_run_takes_rulings_from_the_ledger_and_makes_those_that_were_d
 def test_a_run_without_samples_has_nothing_due() -> None:
     builder, plan = _plan()
     assert watch_of(builder.settings, plan).due() == []
+
+
+def test_hard_questions_that_are_asked_again_first_stop_nothing_until_the_whole_exam_is_past_help() -> None:
+    """Every fourth question is cut each time. Its repeats come first; no more than the first answers are judged by."""
+    builder, plan = _plan(repeats=8, stop_rules={"truncated": 0.3, "unparsed": None, "errored": None})
+    blocks = _blocks(plan)
+    watch = watch_of(builder.settings, plan)
+    first = [(u, i) for u in blocks for i, spec in enumerate(u.samples) if spec.repeat == 0]
+    again = [(u, i) for u in blocks for i, spec in enumerate(u.samples) if spec.repeat > 0]
+    numbers = {spec.question: n for n, spec in enumerate(u.samples[i] for u, i in first)}
+
+    def answer(unit: EvalUnit, i: int, cut: bool) -> list[Decision]:
+        return watch.sample(_answer(unit, i, **({"finish_reason": "length"} if cut else {})))
+
+    hard = [(u, i) for u, i in again if numbers[u.samples[i].question] % 4 == 0]
+    assert [answer(u, i, numbers[u.samples[i].question] % 4 == 0) for u, i in first] == [[]] * 64
+    assert [answer(u, i, True) for u, i in hard] == [[]] * 112, "128 of 512 are a quarter, as in the first answers"
+    others = [(u, i) for u, i in again if numbers[u.samples[i].question] % 4 > 0]
+    decided = [decision for u, i in others[:60] for decision in answer(u, i, True)]
+    assert len(decided) == 1 and "planned samples were cut" in decided[0].reason

@@ -97,17 +97,35 @@ def test_the_lowest_value_may_break_and_the_highest_may_hold() -> None:
     assert "kept at the highest value" in answer.reason
 
 
-def test_short_probes_are_made_longer_and_void_ones_end_the_search() -> None:
+def test_short_probes_are_made_longer_then_once_more_then_the_search_ends() -> None:
     short = Tried(4, "bracket", 0, "short", "8 requests")
     assert next_step(NUMBERS, [short]) == Step(4, "bracket", 1)
     tried = [Tried(4, "bracket", doublings, "short", "8 requests") for doublings in range(5)]
-    end = next_step(NUMBERS, tried)
+    assert next_step(NUMBERS, tried) == Step(4, "bracket", 4, again=True)
+    end = next_step(NUMBERS, [*tried, Tried(4, "bracket", 4, "short", "9 requests", again=True)])
     assert isinstance(end, Answer)
-    assert "stayed too short: 8 requests" in end.reason
-    end = next_step(NUMBERS, [Tried(4, "bracket", 0, "void", "the client was busy")])
+    assert "stayed too short twice: 9 requests" in end.reason
+
+
+def test_a_probe_that_says_nothing_is_made_once_more_with_other_arrivals() -> None:
+    held, void = Tried(4, "bracket", 0, "held", ""), Tried(8, "bracket", 0, "void", "the client was busy")
+    assert next_step(NUMBERS, [held, void]) == Step(8, "bracket", 0, again=True)
+    # The second one counts, as if the first had not been made; one that is too short is made longer.
+    again = Tried(8, "bracket", 0, "broke", "", again=True)
+    assert next_step(NUMBERS, [held, void, again]) == next_step(NUMBERS, [held, Tried(8, "bracket", 0, "broke", "")])
+    short = Tried(8, "bracket", 0, "short", "", again=True)
+    assert next_step(NUMBERS, [held, void, short]) == Step(8, "bracket", 1, again=True)
+    # Another probe that says nothing, later, gets its second try too.
+    later = Tried(5.65685, "bisect", 0, "void", "")
+    assert next_step(NUMBERS, [held, void, again, later]) == Step(5.65685, "bisect", 0, again=True)
+    end = next_step(NUMBERS, [held, void, Tried(8, "bracket", 0, "void", "the client was late", again=True)])
     assert isinstance(end, Answer)
     assert end.value is None
-    assert "says nothing: the client was busy" in end.reason
+    assert "the probe at 8 says nothing twice: the client was late" in end.reason
+    # The second try is a probe: it counts against their number.
+    end = next_step(NUMBERS | {"max_probes": 2.0}, [held, void])
+    assert isinstance(end, Answer)
+    assert "no answer after 2 probes" in end.reason
 
 
 # -------------------------------------------------------------------------------------------------------------- judging
@@ -215,20 +233,26 @@ def test_a_longer_probe_is_the_same_one_for_longer() -> None:
     assert isinstance(first, LoadUnit)
     searches = Searches(plan)
     key, lengths = first.key, []
-    for _ in range(3):
+    for _ in range(4):
         (decision,) = searches.done(key, measured(sent=5))
         if decision.what == SEARCH_END:
             break
         (unit,) = decision.added
         lengths.append((unit.load.kind, getattr(unit.load, "duration_s", None), value_of(unit)))
         key = unit.key
-    assert lengths == [("open", 120, 4), ("open", 200, 4)]
+    # The last one is as long, with other arrivals.
+    assert lengths == [("open", 120, 4), ("open", 200, 4), ("open", 200, 4)]
     assert decision.what == SEARCH_END
-    assert "stayed too short" in decision.reason
+    assert "stayed too short twice" in decision.reason
 
 
-def _ledger(threshold: float, num_done: int, num_decided: int) -> LedgerBuilder:
-    """A ledger that breaks off after so many probes and so many decisions about them (alpha only)."""
+BUSY = measured(client=ClientSide(max_cpu_fraction=0.95))
+"""A probe in which the client was the limit."""
+
+
+def _ledger(threshold: float, num_done: int, num_decided: int, void: frozenset[int] = frozenset()) -> LedgerBuilder:
+    """A ledger that breaks off after so many probes and so many decisions about them (alpha only). `void`: numbers of
+    probes that say nothing."""
     builder = LedgerBuilder(study())
     builder.settings = builder.settings.model_copy(update={"targets": builder.settings.targets[:1]})
     builder.plan = expand(builder.settings, {})
@@ -240,7 +264,7 @@ def _ledger(threshold: float, num_done: int, num_decided: int) -> LedgerBuilder:
     (unit,) = builder.plan.units
     for number in range(num_done):
         assert isinstance(unit, LoadUnit)
-        found = measured(good=200 if value_of(unit) <= threshold else 0)
+        found = BUSY if number in void else measured(good=200 if value_of(unit) <= threshold else 0)
         builder.add("unit_done", found, key=unit.key, attempt=1, node="n0", launch="n0.0")
         (decision,) = searches.done(unit.key, found)
         if number < num_decided:
@@ -251,15 +275,16 @@ def _ledger(threshold: float, num_done: int, num_decided: int) -> LedgerBuilder:
     return builder
 
 
-def test_a_resumed_search_goes_on_as_if_nothing_had_happened() -> None:
-    whole = _ledger(11, 99, 99).view()
+@pytest.mark.parametrize("void", [frozenset[int](), frozenset([0, 4]), frozenset([2, 3])])
+def test_a_resumed_search_goes_on_as_if_nothing_had_happened(void: frozenset[int]) -> None:
+    whole = _ledger(11, 99, 99, void).view()
     assert whole.open_searches == ()
     assert whole.missing_units() == ()
     keys = list(whole.units)
-    assert len(keys) > 6
+    assert len(keys) > 6 or 2 in void
     for cut in range(1, len(keys)):
         # Killed after the probe was written and before what follows from it.
-        view = _ledger(11, cut, cut - 1).view()
+        view = _ledger(11, cut, cut - 1, void).view()
         assert len(view.open_searches) == 1
         searches = Searches(view.plan.plan if view.plan else Plan(units=()), view)
         assert searches.is_due
@@ -267,11 +292,32 @@ def test_a_resumed_search_goes_on_as_if_nothing_had_happened() -> None:
         assert decision.what == SEARCH_PROBE
         assert [u.key for u in decision.added] == [keys[cut]]
         # Killed while the next probe ran.
-        view = _ledger(11, cut, cut).view()
+        view = _ledger(11, cut, cut, void).view()
         searches = Searches(view.plan.plan if view.plan else Plan(units=()), view)
         assert not searches.is_due
         assert view.missing_units() == (keys[cut],)
     assert not Searches(whole.plan.plan if whole.plan else Plan(units=()), whole).is_due
+
+
+def test_a_second_try_has_arrivals_and_prompts_of_its_own_and_the_next_probe_the_common_ones() -> None:
+    view = _ledger(11, 99, 99, frozenset([1])).view()
+    probes = [unit for unit in view.units.values() if isinstance(unit, LoadUnit) and unit.probe is not None]
+    assert [unit.probe.again for unit in probes if unit.probe][:4] == [False, False, True, False]
+    assert value_of(probes[1]) == value_of(probes[2])
+    seeds = [unit.arrival_seed for unit in probes]
+    assert seeds[0] == seeds[1] == seeds[3] != seeds[2]
+    assert len({unit.prompt_seed for unit in probes}) == len({unit.key for unit in probes}) == len(probes)
+    end = next(d for d in view.decisions if d.what == SEARCH_END)
+    assert 10.4 < end.numbers["found"] <= 11
+    assert "again with other arrivals" in view.decisions[1].reason
+
+
+def test_two_tries_that_say_nothing_end_the_search_with_the_reason() -> None:
+    view = _ledger(11, 99, 99, frozenset([2, 3])).view()
+    end = next(d for d in view.decisions if d.what == SEARCH_END)
+    assert "found" not in end.numbers
+    assert "says nothing twice: the client was busy for 95% of the time" in end.reason
+    assert len(view.done) == 4
 
 
 def test_the_plan_covers_what_a_search_is_judged_by() -> None:

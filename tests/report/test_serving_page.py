@@ -1,16 +1,21 @@
 """Serving loads in the report: rows, the front, ratios, searches, and what the pages say of them."""
 
+import io
 from dataclasses import replace
 
 import pytest
+from calibrations import calibrated_point, calibration
+from ledger_builder import config
 from load_ledgers import CLOSED, OPEN, SEARCH, serving_config, serving_ledger
 from load_runs import failing
+from rich.console import Console
 
 from raybench.records import LoadUnit
 from raybench.records.loads import ClosedLoad, Slo
 from raybench.report.markdown import render
 from raybench.report.model import Report
-from raybench.report.serving_page import search_sentence, slo_words
+from raybench.report.serving_page import error_lines, search_sentence, slo_words
+from raybench.report.serving_terminal import print_serving
 from raybench.report.summary import make_report
 from raybench.stats.latency import LoadRun
 
@@ -45,6 +50,67 @@ def test_the_front_holds_points_that_nothing_beats() -> None:
     # beta is quicker at every number of users, and more users make more tokens at the same pace.
     assert front == {("alpha", 2): False, ("alpha", 8): False, ("beta", 2): False, ("beta", 8): True}
     assert "Throughput against interactivity" in render(report)
+
+
+def test_engine_settings_stand_on_one_front_with_what_tells_them_apart() -> None:
+    targets = [
+        {"name": "alpha", "accelerator": "H200", "gpus_per_node": 8, "engine": {"args": {"tp-size": 8, "ep-size": 8}}},
+        {"name": "beta", "accelerator": "H200", "gpus_per_node": 4, "engine": {"args": {"tp-size": 2, "dp-size": 2}}},
+    ]  # fmt: skip
+    # alpha spends twice the GPUs on what it does, and is slower for each user.
+    settings = config(targets=targets, perf=[{**CLOSED, "concurrency": [2, 8]}], evals=[])  # type: ignore[arg-type, dict-item]
+    report = make_report(serving_ledger(settings).view())
+    assert {(row.target, row.value) for row in report.serving if row.on_front} == {("beta", 8)}
+    page = render(report)
+    assert "The front, from one user's speed to throughput: **beta** with 8 users." in page
+    lines = [line for line in page.splitlines() if line.startswith(("| alpha", "| beta")) and " users " in line]
+    assert len(lines) == 4
+    assert "8 GPUs, ep-size 8, tp-size 8" in next(line for line in lines if "alpha" in line)
+    assert "4 GPUs, dp-size 2, tp-size 2" in next(line for line in lines if "beta" in line)
+    marked = [line.split("|")[4].strip() for line in lines if line.split("|")[7].strip() == "*"]
+    assert marked == ["8"]
+
+
+def test_different_requests_are_on_different_fronts() -> None:
+    short = {**CLOSED, "name": "short", "concurrency": [2, 8], "output_tokens": 30}  # type: ignore[dict-item]
+    report = report_of({**CLOSED, "concurrency": [2, 8]}, short)  # type: ignore[dict-item]
+    assert {(row.sweep, row.target, row.value) for row in report.serving if row.on_front} == {
+        ("users", "beta", 8), ("short", "beta", 8),
+    }  # fmt: skip
+    assert render(report).count("The front, from one user's speed") == 2
+
+
+def test_a_red_point_is_on_no_front() -> None:
+    def broken(unit: LoadUnit, run: LoadRun) -> LoadRun:
+        users = unit.load.concurrency if isinstance(unit.load, ClosedLoad) else 0
+        return failing(run, list(range(30))) if (unit.target, users) == ("beta", 8) else run
+
+    report = report_of({**CLOSED, "concurrency": [2, 8]}, run=broken)  # type: ignore[dict-item]
+    assert {(row.target, row.value) for row in report.serving if row.on_front} == {("alpha", 8), ("beta", 2)}
+    assert "**beta** with 2, then **alpha** with 8 users" in render(report)
+
+
+def test_the_clients_own_error_stands_with_the_results() -> None:
+    known = [
+        calibration(calibrated_point(16, 1, error_s=0.0004), host="boot-0"),
+        calibration(calibrated_point(16, 1, error_s=0.02), host="boot-1"),
+    ]
+    report = make_report(
+        serving_ledger(
+            serving_config(CLOSED),
+            calibrations=known,
+            change=lambda unit, found: found.model_copy(update={"streams": 8}),
+        ).view()
+    )
+    alpha, beta = error_lines(report)
+    assert "on alpha, at most: TTFT +0.00 ms (p99 +0.40 ms), p99 gap +0.00 ms, throughput +0.00%." in alpha
+    assert "beyond 2% and 2 ms at flagged points" in beta
+    assert "client_error" in {finding.code for finding in report.findings if finding.target == "beta"}
+    page, out = render(report), io.StringIO()
+    assert "The client's own error on this machine" in page
+    print_serving(report, Console(file=out, width=400, force_terminal=False))
+    assert alpha in out.getvalue()
+    assert error_lines(report_of(CLOSED)) == []
 
 
 def test_targets_are_compared_point_by_point_but_for_red_ones() -> None:

@@ -15,7 +15,7 @@ from raybench.stats.gaps import GapCounts, Gaps, gaps_of, longest_gaps_ns, perce
 from raybench.stats.latency import figures_of, latencies
 from raybench.stats.steady import coherence, mean_between, queue_trend, under_way
 
-CLOSED = ClosedLoad(concurrency=8, input_tokens=100, output_tokens=41)
+CLOSED = ClosedLoad(concurrency=8, input_tokens=100, output_tokens=41, turnovers=5)
 OPEN = OpenLoad(rate_per_s=20, duration_s=60, input_tokens=100, output_tokens=41)
 
 

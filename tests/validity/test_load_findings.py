@@ -195,6 +195,31 @@ def test_requests_that_are_neither_running_nor_queued() -> None:
     assert _findings(change=_told(server=ServerSide(num_samples=99, mean_running=7.0, mean_queued=0.2))) == []
 
 
+def test_what_a_late_client_holds_back_is_not_the_servers_front_end() -> None:
+    def mine(unit: LoadUnit) -> bool:
+        return unit.target == "alpha" and isinstance(unit.load, OpenLoad) and unit.load.rate_per_s == 6
+
+    def late(unit: LoadUnit, run: LoadRun) -> LoadRun:
+        columns = run.columns
+        return (
+            replace(run, columns=replace(columns, scheduled_ns=columns.scheduled_ns - 1000 * MS)) if mine(unit) else run
+        )
+
+    def found(running: float) -> list[Finding]:
+        # Six requests a second wait a second each in the client; about four and a half are in the server.
+        server = ServerSide(num_samples=99, mean_running=running, mean_queued=0.0)
+        return _findings(
+            {**OPEN, "duration_s": 120},  # type: ignore[dict-item]
+            run=late,
+            change=lambda unit, one: one.model_copy(update={"server": server}) if mine(unit) else one,
+        )
+
+    assert {finding.code for finding in found(4.5)} == {"schedule_late"}
+    (finding,) = [finding for finding in found(0.5) if finding.code == "frontend_saturated"]
+    assert finding.evidence["not_sent_yet"] == pytest.approx(6, rel=0.2)
+    assert finding.evidence["under_way"] > 8
+
+
 def test_users_that_only_wait() -> None:
     waiting = ServerSide(num_samples=99, mean_running=5.0, mean_queued=3.0, max_kv_fraction=0.99)
     found = _only(_findings(change=_told(server=waiting)), "queue_not_concurrency", "info")
@@ -253,13 +278,23 @@ def test_a_probe_of_a_search_may_fail_without_making_the_run_invalid() -> None:
 
 
 def test_the_clients_own_error_at_as_many_streams() -> None:
-    known = calibration(calibrated_point(8, 1), calibrated_point(8, 2, error_s=0.0))
-    assert _findings(change=_told(calibration=known, streams=8)) == []
-    bad = calibration(calibrated_point(8, 1, error_s=0.02))
-    found = _only(_findings(change=_told(calibration=bad, streams=8)), "client_error", "warn")
+    known = calibration(calibrated_point(16, 1, error_s=0.02), calibrated_point(16, 2), host="boot-0")
+    assert _findings(change=_told(streams=8), calibrations=[known]) == []
+    bad = calibration(calibrated_point(16, 1, error_s=0.02), host="boot-0")
+    found = _only(_findings(change=_told(streams=8), calibrations=[bad]), "client_error", "warn")
     assert found.evidence["ttft_p99_error_s"] == pytest.approx(0.02)
     assert found.evidence["concurrency"] == 8
     _only(_findings(change=_told(streams=8)), "not_calibrated", "info")
+    # Of another machine, of another route, of fewer streams.
+    elsewhere = calibration(calibrated_point(16, 1), host="boot-1")
+    by_chat = elsewhere.model_copy(update={"host": "boot-0", "route": "/v1/chat/completions"})
+    fewer = calibration(calibrated_point(4, 1), host="boot-0")
+    found = _only(
+        _findings(change=_told(streams=8), calibrations=[elsewhere, by_chat, fewer]), "not_calibrated", "info"
+    )
+    # The nearest level counts, and of that the last measurement.
+    far = calibration(calibrated_point(64, 1, error_s=0.02), host="boot-0")
+    assert _findings(change=_told(streams=8), calibrations=[far, bad, known, far]) == []
     assert _findings(change=_told(streams=8, simulated=True)) == []
 
 

@@ -1,0 +1,257 @@
+"""raybench's load client beside `sglang.bench_serving` on a live server: the same requests, the same definitions.
+
+    python tests/benchmarks/serving_tool.py --url URL --engine-python PATH --tokenizer FOLDER
+        [--concurrency 1,8,32,128,256] [--input-tokens 1024] [--output-tokens 128] [--rounds 4] [--min-requests 32]
+        [--pairs 2] [--out FILE.json]
+
+The tool runs unmodified in the engine's interpreter, on its data set of random ids with fixed lengths, which it sends
+as token ids. It is listened to at three places: the requests that it made, the start of its clock, and its outputs.
+raybench's client then sends the same bodies, dealt out to as many users. Both sides' figures are computed here, by one
+definition: output throughput = all tokens / (last end - first start), TPOT = (end - first token) / (tokens - 1) of each
+request. Runs interleave, tool first, then ours, each on an empty prefix cache; a first, shorter pair warms up, not
+counted. A client is called saturated from 90% of a CPU on, ours also by its own rule (`client_saturated`).
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from raybench.client.columns import OK, LoadColumns
+from raybench.client.drive import flush_cache
+from raybench.client.execute import ExecutorSettings
+from raybench.client.planned import PlannedRequest
+from raybench.client.serve import num_processes
+from raybench.client.stream import Connection, Endpoint
+from raybench.client.workers import run_load
+from raybench.validity.client import MAX_CPU_FRACTION, client_findings
+
+LIMIT_S = 600.0
+MARGIN_FRACTION = 0.02
+NAMES = ("tool", "ours")
+
+TOOL = """
+import json, sys, time
+from sglang.benchmark import serving
+
+folder, seen = sys.argv[1], {}
+get_dataset, get_request, calculate_metrics = serving.get_dataset, serving.get_request, serving.calculate_metrics
+
+def heard_dataset(*given, **named):
+    seen["requests"] = get_dataset(*given, **named)
+    return seen["requests"]
+
+def heard_start(*given, **named):
+    seen["start"] = (time.perf_counter(), time.process_time())
+    return get_request(*given, **named)
+
+def heard_outputs(*given, **named):
+    wall_s, cpu_s = (now - then for now, then in zip((time.perf_counter(), time.process_time()), seen["start"]))
+    outputs = named["outputs"]
+    content = {
+        "cpu_fraction": cpu_s / wall_s,
+        "requests": [[row.prompt, row.output_len] for row in seen["requests"]],
+        "outputs": [[one.start_time, one.ttft, one.latency, one.output_len] for one in outputs if one.success],
+        "num_failed": sum(not one.success for one in outputs),
+    }
+    with open(folder + "/said.json", "w") as file:
+        json.dump(content, file)
+    return calculate_metrics(*given, **named)
+
+serving.get_dataset, serving.get_request, serving.calculate_metrics = heard_dataset, heard_start, heard_outputs
+print("@ready", flush=True)
+for line in sys.stdin:
+    sys.argv = ["bench_serving", *json.loads(line)]
+    serving.cli_main()
+    print("@ready", flush=True)
+"""
+
+
+class Tool:
+    """The tool in the engine's own interpreter, imported once."""
+
+    def __init__(self, python: str, url: str, tokenizer: str, folder: Path) -> None:
+        self._url, self._tokenizer, self._folder = url, tokenizer, folder
+        self._log = (folder / "tool.log").open("wb")
+        self._child = subprocess.Popen(
+            [python, "-c", TOOL, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
+            cwd=folder, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        )  # fmt: skip
+        self._wait()
+
+    def _wait(self) -> None:
+        assert self._child.stdout is not None
+        said: list[str] = []
+        for line in self._child.stdout:
+            if line.startswith("@ready"):
+                return
+            said.append(line)
+        raise SystemExit("".join(said[-20:]) + (self._folder / "tool.log").read_text()[-4000:])
+
+    def run(self, load: tuple[int, int, int, int], seed: int) -> dict[str, Any]:
+        """One run of (concurrency, requests, prompt tokens, reply tokens): what it sent, and what it saw."""
+        concurrency, num, input_tokens, output_tokens = load
+        words = [
+            "--backend", "sglang", "--base-url", self._url, "--model", self._tokenizer,
+            "--tokenizer", self._tokenizer, "--dataset-name", "random-ids", "--tokenize-prompt",
+            "--random-input-len", str(input_tokens), "--random-output-len", str(output_tokens),
+            "--random-range-ratio", "1.0", "--num-prompts", str(num), "--max-concurrency", str(concurrency),
+            "--warmup-requests", "0", "--disable-tqdm", "--seed", str(seed),
+            "--output-file", str(self._folder / "rows.jsonl"),
+        ]  # fmt: skip
+        assert self._child.stdin is not None
+        self._child.stdin.write(json.dumps(words) + "\n")
+        self._child.stdin.flush()
+        self._wait()
+        return json.loads((self._folder / "said.json").read_text())
+
+    def close(self) -> None:
+        """End it."""
+        self._child.kill()
+        self._child.communicate()
+        self._log.close()
+
+
+def figures(rows: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Figures of requests given as (start, TTFT, latency, tokens), seconds."""
+    start, ttft, latency, tokens = np.array(rows, dtype=np.float64).T
+    several = tokens > 1
+    return {
+        "output_tok_per_s": float(tokens.sum() / ((start + latency).max() - start.min())),
+        "median_tpot_s": float(np.median((latency - ttft)[several] / (tokens[several] - 1))),
+        "median_ttft_s": float(np.median(ttft)),
+        "num_tokens": float(tokens.sum()),
+    }
+
+
+def theirs(said: dict[str, Any]) -> dict[str, float]:
+    """Figures of the tool's run."""
+    if said["num_failed"]:
+        raise SystemExit(f"{said['num_failed']} requests of the tool failed")
+    busy = float(said["cpu_fraction"] >= MAX_CPU_FRACTION)
+    return figures(said["outputs"]) | {"cpu_fraction": said["cpu_fraction"], "saturated": busy, "num_processes": 1}
+
+
+def ours(url: str, concurrency: int, requests: Sequence[tuple[list[int], int]]) -> dict[str, float]:
+    """The same bodies through raybench's client, dealt out to as many users."""
+    planned = [
+        PlannedRequest(index=number, due_s=None, chain=number % concurrency, body=body_of(*request))
+        for number, request in enumerate(requests)
+    ]
+    parts = num_processes(concurrency, len(os.sched_getaffinity(0)))
+    run = run_load(planned, ExecutorSettings(url, num_connections=concurrency, request_timeout_s=LIMIT_S), parts)
+    columns = run.columns
+    if (columns.status != OK).any():
+        raise SystemExit(f"{(columns.status != OK).sum()} of our requests failed: {list(columns.errors.values())[:1]}")
+    red = any(finding.severity == "red" for finding in client_findings(run.processes, "", ""))
+    busiest = max(one.cpu_fraction or 0.0 for one in run.processes)
+    return figures(rows_of(columns)) | {
+        "cpu_fraction": busiest, "saturated": float(red), "num_processes": len(run.processes),
+        "cached_tokens": float(np.maximum(columns.cached_tokens, 0).sum()),
+    }  # fmt: skip
+
+
+def body_of(ids: list[int], output_tokens: int) -> bytes:
+    """What the tool sends of a request."""
+    content = {
+        "input_ids": ids, "stream": True, "lora_path": None, "return_logprob": False, "logprob_start_len": -1,
+        "sampling_params": {"temperature": 0.0, "max_new_tokens": output_tokens, "ignore_eos": True},
+    }  # fmt: skip
+    return json.dumps(content).encode()
+
+
+def rows_of(columns: LoadColumns) -> list[tuple[float, float, float, float]]:
+    """Requests as (start, TTFT, latency, tokens), seconds."""
+    start = columns.sent_ns * 1e-9
+    ttft, latency = columns.first_ns * 1e-9 - start, columns.end_ns * 1e-9 - start
+    return list(zip(start.tolist(), ttft.tolist(), latency.tolist(), columns.output_tokens.tolist(), strict=True))
+
+
+async def emptied(url: str) -> None:
+    """Wait until the server is idle and empty its prefix cache."""
+    endpoint = Endpoint.of(url, None)
+    connection = await Connection.open(endpoint, LIMIT_S)
+    try:
+        if said := await flush_cache(connection, endpoint, 60):
+            raise SystemExit(said)
+    finally:
+        connection.close()
+
+
+def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The table: medians over the pairs, ratios ours over tool, whether both agree where neither is saturated."""
+    yield (
+        "| streams | requests | tool tok/s | ours tok/s | ratio | tool TPOT ms | ours TPOT ms | ratio | tool TTFT ms | "
+        "ours TTFT ms | tool CPU | ours CPU | saturated | within 2% |"
+    )
+    yield "| ---: " * 12 + "| :--- | :--- |"
+    for streams in dict.fromkeys(row["concurrency"] for row in rows):
+        here = [row for row in rows if row["concurrency"] == streams]
+
+        def both(name: str, here: list[dict[str, Any]] = here) -> list[float]:
+            return [median(row[name] for row in here if row["client"] == client) for client in NAMES]
+
+        (tool_rate, our_rate), (tool_tpot, our_tpot) = both("output_tok_per_s"), both("median_tpot_s")
+        (tool_ttft, our_ttft), (tool_cpu, our_cpu) = both("median_ttft_s"), both("cpu_fraction")
+        rate, tpot = our_rate / tool_rate, our_tpot / tool_tpot
+        busy = [client for client in NAMES if any(row["saturated"] for row in here if row["client"] == client)]
+        within = abs(rate - 1) <= MARGIN_FRACTION and abs(tpot - 1) <= MARGIN_FRACTION
+        yield (
+            f"| {streams} | {here[0]['num_requests']} | {tool_rate:,.1f} | {our_rate:,.1f} | {rate:.4f} | "
+            f"{1e3 * tool_tpot:.3f} | {1e3 * our_tpot:.3f} | {tpot:.4f} | {1e3 * tool_ttft:.1f} | "
+            f"{1e3 * our_ttft:.1f} | {tool_cpu:.0%} | {our_cpu:.0%} | {', '.join(busy) or 'neither'} | "
+            f"{'yes' if within else 'saturated' if busy else 'NO'} |"
+        )
+
+
+def main() -> None:
+    """Measure, print the table, write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--engine-python", required=True)
+    parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("--concurrency", default="1,8,32,128,256")
+    parser.add_argument("--input-tokens", type=int, default=1024)
+    parser.add_argument("--output-tokens", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--min-requests", type=int, default=32)
+    parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        tool = Tool(given.engine_python, given.url, given.tokenizer, Path(folder))
+        try:
+            for streams in map(int, given.concurrency.split(",")):
+                rounds = max(given.rounds, -(-given.min_requests // streams))
+                for pair in range(given.pairs + 1):
+                    num = streams * (rounds if pair else 1)
+                    asyncio.run(emptied(given.url))
+                    said = tool.run((streams, num, given.input_tokens, given.output_tokens), 1000 * streams + pair)
+                    asyncio.run(emptied(given.url))
+                    found = (theirs(said), ours(given.url, streams, said["requests"]))
+                    known = {"concurrency": streams, "num_requests": num, "pair": pair}
+                    rows += [known | {"client": name} | row for name, row in zip(NAMES, found, strict=True) if pair]
+                    print(f"  {streams} streams, pair {pair}: " + " against ".join(
+                        f"{name} {row['output_tok_per_s']:,.1f} tok/s" for name, row in zip(NAMES, found, strict=True)
+                    ), file=sys.stderr, flush=True)  # fmt: skip
+        finally:
+            tool.close()
+            if given.out:
+                given.out.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    print("\n".join(lines(rows)))
+
+
+if __name__ == "__main__":
+    main()
