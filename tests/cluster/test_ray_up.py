@@ -24,7 +24,7 @@ from cli_runs import (
     results,
     wait_for,
 )
-from hosts import Host, hosts, missing, processes
+from cluster.hosts import Host, hosts, missing, processes
 
 reason = missing()
 pytestmark = [
