@@ -187,6 +187,10 @@ def run_job(steps: Steps, scratch: Path, there: dict[str, Host]) -> None:
         if job.poll() is None:
             job.kill()
             job.wait()
+    for record in of_kind(records(out), "decision", "unit_failed", "node"):
+        body = record["body"]
+        what = body.get("what") or body.get("cause") or body.get("accelerator")
+        steps.say(f"{record['kind']} {record.get('node')}: {what} {body.get('reason') or body.get('message') or ''}"[:150])
     check_run(out, log.read_text())
     assert_none_survives(records(out)[0]["body"]["run_id"])
     steps.say(f"the job ended with {code}; {len(results(records(out)))} units done, no process of the run is left")

@@ -36,9 +36,7 @@ class FakeNodes:
 
     def __init__(self, log: Path) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        # Dead machines are noticed as quickly as is safe here: by default a raylet's death takes 14 s.
         env |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
-        env |= {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
         script = Path(__file__).with_name("fake_nodes.py")
         with log.open("wb") as errors:
             self.child = subprocess.Popen(
@@ -62,6 +60,8 @@ class FakeNodes:
         below = descendants(self.child.pid)
         assert self.child.stdin is not None
         self.child.stdin.close()
+        if self.child.stdout is not None:
+            self.child.stdout.close()
         try:
             self.child.wait(30)
         except subprocess.TimeoutExpired:
