@@ -1,20 +1,26 @@
 """Publishing of made-up runs, as tests of the sinks and of their service need it."""
 
+import fcntl
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 from ledger_builder import LedgerBuilder, config, whole_ledger
 from wandb_service import WandbService
 
 from raybench import process
+from raybench.ledger.journal import LEDGER
+from raybench.publish.content import RunContent
 from raybench.publish.settings import Flags
 from raybench.publish.source import read_source
 from raybench.publish.state import SinkState, read_state
 from raybench.publish.supervise import Order, supervise
 from raybench.publish.targets import target_runs
+from raybench.publish.wandb_log import WandbLog, read_log
 
 KEY = "5ec2e7" * 7
 """As long as a real one."""
@@ -47,11 +53,14 @@ class Told:
         return "\n".join(self.lines)
 
 
-def publish(folders: Path | tuple[Path, ...], variables: Mapping[str, str], **flags: str) -> Told:
+def publish(
+    folders: Path | tuple[Path, ...], variables: Mapping[str, str], *, follow: bool = False, told: Told | None = None,
+    **flags: str,
+) -> Told:  # fmt: skip
     """What `raybench publish` does after its command line is read; the publishing processes are real ones."""
-    order = Order(folders if isinstance(folders, tuple) else (folders,), Flags.model_validate(flags))
+    order = Order(folders if isinstance(folders, tuple) else (folders,), Flags.model_validate(flags), follow)
     plain = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    told = Told()
+    told = told or Told()
     told.ok = supervise(order, plain | dict(variables), told.lines.append)
     return told
 
@@ -60,6 +69,23 @@ def command(*words: str | Path, **variables: str) -> tuple[int, str]:
     """`raybench publish` as a command; (exit code, output)."""
     env = process.child_environment({"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | variables)
     return process.run([sys.executable, "-m", "raybench", "publish", *map(str, words)], env=env, timeout_s=300)
+
+
+def publishing(folder: Path) -> list[psutil.Process]:
+    """Publishing processes of a run folder."""
+    found = psutil.process_iter(["cmdline"])
+    return [each for each in found if (each.info["cmdline"] or [])[-2:] == ["raybench.publish", str(folder)]]
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[int]:
+    """Hold the ledger as a run does that goes on."""
+    descriptor = os.open(folder / LEDGER, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def state(folder: Path, sink: str = "wandb") -> SinkState:
@@ -90,3 +116,22 @@ def assert_whole(folder: Path, service: WandbService) -> None:
         assert there.fields["groupName"] == run.group
     versions = [each for each in service.artifacts.values() if each["collection"].endswith("-compare-raw")]
     assert {each["state"] for each in versions} == {"COMMITTED"}, "one version for each time that the ledger had grown"
+
+
+def logs_of(folder: Path) -> list[WandbLog]:
+    """The offline runs of a run folder."""
+    return [read_log(path) for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
+
+
+def assert_logged(run: RunContent, log: WandbLog, project: str = "raybench") -> None:
+    """An offline run holds history, summary, configuration, group and tags as the ledger says."""
+    assert (log.project, log.name, log.group, log.job_type) == (project, run.name, run.group, "bench")
+    assert sorted(log.tags) == sorted(run.tags)
+    rows = [row for row in log.history if "perf/batch_size" in row]
+    assert [{k: v for k, v in row.items() if k != "_step"} for row in rows] == [row.values for row in run.history]
+    assert [row["_step"] for row in rows] == [row.step for row in run.history]
+    assert {f"{table.name}/_type" for table in run.tables} <= log.summary.keys()
+    assert log.summary.items() >= run.summary.items()
+    assert log.config.items() >= run.config.items()
+    assert log.step_metrics["perf/*"] == "perf/batch_size"
+    assert (log.host, log.exit_code) == ("raybench", 0)

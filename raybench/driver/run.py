@@ -139,7 +139,7 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
             known = known_from([*order.earlier, *([view] if view else [])])
             units = longest_first((*order.plan.units, *added), expected_lengths(order.config, work, known))
             begun += _predict(journal, order, [unit for unit in units if unit.key not in settled], slots, known)
-            fleet = Fleet(_fleet_order(order, view), slots, len(view.nodes) if view else 0)
+            fleet = Fleet(_fleet_order(order, view), slots, first_name(view))
             dispatcher = Dispatcher(
                 units, {i: slot.targets for i, slot in enumerate(slots)}, hold=order.hold,
                 done=view.done if view else (), done_samples=view.samples if view else (),
@@ -259,6 +259,12 @@ def _fleet_order(order: Order, view: RunView | None) -> FleetOrder:
     measured = tuple(view.calibrations) if view else ()
     join_limit_s = max(order.wait_s, LATE_JOIN_S if order.fewer else JOIN_TIMEOUT_S)
     return FleetOrder(order.run_id, order.config, _answer_key(order.plan), measured, join_limit_s)
+
+
+def first_name(view: RunView | None) -> int:
+    """Number of the first node's name that no record of an earlier session has. Names can have gaps: a node that never
+    joined had one too, so that their number says nothing."""
+    return 1 + max((int(name.removeprefix("n")) for name in view.nodes), default=-1) if view else 0
 
 
 def _answer_key(plan: Plan) -> Mapping[str, str]:

@@ -46,8 +46,12 @@ def read_metrics(page: str, t_s: float) -> ServerSample:
     for name, sources in (_GAUGES | _COUNTERS).items():
         content[name] = next((sum(values[source].values()) for source in sources if source in values), None)
     content["kv_fraction"] = max(values["token_usage"].values()) if "token_usage" in values else None
-    graph = values.get("is_cuda_graph")
-    content["cuda_graph_fraction"] = None if graph is None else fmean(graph.values())
+    # The gauge is_cuda_graph is on the page too, and is never set: it said 0 beside 6,345 steps that ran as graphs.
+    passes = values.get("cuda_graph_passes_total", {})
+    decode = [(labels, number) for labels, number in passes.items() if any("mode=decode" in one for one in labels)]
+    if decode:
+        content["decode_steps"] = sum(number for _, number in decode)
+        content["decode_graph_steps"] = sum(number for labels, number in decode if "mode=decode_cuda_graph" in labels)
     return ServerSample.model_validate(content)
 
 
@@ -57,14 +61,14 @@ def server_side(samples: Sequence[ServerSample], num_failed: int, window: Steady
     if not told:
         return None
     inside = [one for one in told if window is None or window.start_s <= one.t_s < window.end_s] or told
-    # A server that decodes nothing at that moment says 0 for its graphs.
-    decoding = [one for one in inside if one.running]
+    steps = _growth([one.decode_steps for one in inside])
+    graph_steps = _growth([one.decode_graph_steps for one in inside])
     return ServerSide(
         num_samples=len(samples), num_failed=num_failed,
         mean_running=_mean(one.running for one in inside), max_running=_most(one.running for one in inside),
         mean_queued=_mean(one.queued for one in inside), max_queued=_most(one.queued for one in inside),
         max_kv_fraction=_most(one.kv_fraction for one in inside),
-        mean_cuda_graph_fraction=_mean(one.cuda_graph_fraction for one in decoding),
+        decode_graph_fraction=graph_steps / steps if steps and graph_steps is not None else None,
         output_tok_per_s=_rate(inside), cached_tokens=_growth([one.cached_tokens for one in told]),
         num_retracted=_growth([one.retracted for one in told]), num_aborted=_growth([one.aborted for one in told]),
         samples=tuple(told[place] for place in _thinned(len(told))),

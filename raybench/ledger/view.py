@@ -114,6 +114,10 @@ class RunView:
         default=None, repr=False, compare=False
     )
     """`units` of the plan so far: a report asks for them at every load point."""
+    _points_of: tuple[dict[str, PerfUnit | LoadUnit | EvalUnit], dict[tuple[str, str, int], tuple[str, ...]]] | None = (
+        field(default=None, repr=False, compare=False)
+    )
+    """`load_points` of those units: twenty targets with fifty points each are asked for three times."""
 
     @property
     def config(self) -> RunConfig:
@@ -134,6 +138,18 @@ class RunView:
             units |= {unit.key: unit for decision in self.decisions for unit in decision.added}
             self._units_of = (known, units)
         return self._units_of[1]
+
+    @property
+    def load_points(self) -> dict[tuple[str, str, int], tuple[str, ...]]:
+        """Keys of the perf units of every (target, sweep, batch size), in plan order."""
+        units = self.units
+        if self._points_of is None or self._points_of[0] is not units:
+            found: dict[tuple[str, str, int], list[str]] = {}
+            for key, unit in units.items():
+                if isinstance(unit, PerfUnit):
+                    found.setdefault((unit.target, unit.sweep, unit.load.batch_size), []).append(key)
+            self._points_of = (units, {point: tuple(keys) for point, keys in found.items()})
+        return self._points_of[1]
 
     @property
     def planned_checks(self) -> dict[str, CheckUnit]:

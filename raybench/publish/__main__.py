@@ -4,15 +4,19 @@ A process of its own for every try: W&B keeps the id of a run whose start failed
 gone, and may only be believed after its own process is over. Whoever starts this sets a wall limit (`supervise`).
 """
 
+import ctypes
 import datetime
+import gc
 import os
 import sys
 import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from raybench.engine.redaction import redact, secrets_of
 from raybench.errors import RaybenchError
-from raybench.publish.comparison import Compared, compare, comparison_run
+from raybench.publish.comparison import Compared, compare, comparison_run, without_samples
 from raybench.publish.content import Attachment, Publication, RunContent
 from raybench.publish.job import Answer, Job, answer_path, job_path
 from raybench.publish.projection import attachments
@@ -21,6 +25,7 @@ from raybench.publish.sink import sink_named
 from raybench.publish.source import read_source
 from raybench.publish.state import WANDB_FOLDER, Published
 from raybench.publish.targets import Source, target_runs
+from raybench.report.model import ArgRow
 
 NICENESS = 15
 ERROR_CHARS = 600
@@ -46,30 +51,55 @@ def main(folder: Path) -> int:
 
 def carry_out(job: Job) -> Published:
     """Read the folders, publish, make the views. Raises what the sink raises."""
-    sources = [read_source(Path(folder), job.attempt) for folder in job.folders]
     first = Path(job.folders[0])
+    prepared = _prepare(job)
+    # A ledger takes five times its size in memory, and W&B is about to take its own share.
+    _give_back_memory()
     if job.sink == "wandb":
         isolate(first, job.settings.wandb.base_url)
         if job.settings.wandb.mode == "online":
             with tempfile.TemporaryDirectory(prefix="raybench-") as staging:
                 # The manifest that W&B uploads names the folder in which it staged a file (`local_path`): not ours.
                 os.environ["WANDB_DATA_DIR"] = staging
-                return _publish(job, sources, first)
-    return _publish(job, sources, first)
+                return _publish(job, prepared, first)
+    return _publish(job, prepared, first)
 
 
-def _publish(job: Job, sources: list[Source], first: Path) -> Published:
-    sink = sink_named(job.sink, job.settings, first)
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is sent and shown, without the ledgers that it was made from."""
+
+    publication: Publication
+    compared: Compared | None
+    arguments: tuple[ArgRow, ...]
+    """Engine arguments that differ."""
+
+
+def _prepare(job: Job) -> Prepared:
+    sources = [read_source(Path(folder), job.attempt) for folder in job.folders]
     compared = _compared(job, sources)
     publication = _publication(job, sources, compared)
-    done = sink.publish(publication)
-    if job.sink == "wandb" and compared is not None:
+    arguments = tuple(row for source in sources for each in source.report.comparisons for row in each.arguments)
+    return Prepared(publication, compared and without_samples(compared), arguments)
+
+
+def _give_back_memory() -> None:
+    """Hand to the machine what was freed: the C library keeps it otherwise."""
+    gc.collect()
+    with suppress(AttributeError, OSError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _publish(job: Job, prepared: Prepared, first: Path) -> Published:
+    sink = sink_named(job.sink, job.settings, first)
+    done = sink.publish(prepared.publication)
+    if job.sink == "wandb" and prepared.compared is not None:
         # Late: its library is loaded where it is needed only.
         from raybench.publish.view_store import show  # noqa: PLC0415
 
         known = done.model_copy(update={"workspace_url": job.known.workspace_url, "report_url": job.known.report_url})
-        arguments = [row for source in sources for each in source.report.comparisons for row in each.arguments]
-        done = show(compared, publication.runs, arguments, job.settings.wandb, first, known)
+        runs = prepared.publication.runs
+        done = show(prepared.compared, runs, prepared.arguments, job.settings.wandb, first, known)
     return done
 
 

@@ -1,7 +1,7 @@
 """The run that holds the comparison: tables, figures' data, flat ratios, and the artifact. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raybench.config.publish import ShareSamples
 from raybench.publish.arms import Arm, arms
@@ -60,6 +60,11 @@ def compare(sources: Sequence[Source], share: ShareSamples, date: str) -> Compar
         verdicts=tuple((source.group, source.report.verdict) for source in sources),
         digests=tuple(source.report.provenance.plan_digest or "none" for source in sources),
     )
+
+
+def without_samples(compared: Compared) -> Compared:
+    """The same for the views, which show no sample: a study's samples are most of its memory."""
+    return replace(compared, arms=tuple(replace(arm, graded={}) for arm in compared.arms))
 
 
 def comparison_run(compared: Compared, sources: Sequence[Source], files: Sequence[Attachment]) -> RunContent:

@@ -1,6 +1,6 @@
 """What is published, as plain data: the same for every sink, made from a ledger by pure functions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Scalar = str | int | float | bool
@@ -14,6 +14,10 @@ class Row:
     step: int
     """Place in the ledger, rising within a run: what makes a replay idempotent."""
     values: dict[str, Scalar]
+    """What cannot change any more once the row may be sent: W&B never takes a row of a step a second time."""
+    revisable: dict[str, Scalar] = field(default_factory=dict[str, Scalar])
+    """What later load points or another session's settings may still change, findings and prices: for sinks that
+    replace a run whole. Elsewhere the summary and the tables have it, which are sent anew each time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from raybench import process
 from raybench.config.publish import PublishConfig
+from raybench.errors import PublishError
 from raybench.publish.settings import Flags, active, settle
 from raybench.publish.state import LOG, read_state
 from raybench.publish.supervise import Order, child_environment, entry, retry, words
@@ -54,7 +55,11 @@ def finish(publisher: Publisher, settings: PublishConfig) -> Sequence[str]:
             f"folder says how far it is; retry with: {retry(order)}"
         ]
     states = read_state(publisher.folder).sinks
-    wanted = active(settle(settings, Flags(), os.environ))
+    try:
+        wanted = active(settle(settings, Flags(), os.environ))
+    except PublishError as error:
+        # What the publisher ended with as well; here it must not become the benchmark's exit code.
+        return [f"publisher: {error.message} Retry with: {retry(order)}"]
     lines = [words(order, name, states[entry(order, name)]) for name in wanted if entry(order, name) in states]
     return lines or [f"publisher: ended with {publisher.child.returncode}; see {LOG}; retry with: {retry(order)}"]
 

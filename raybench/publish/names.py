@@ -31,6 +31,8 @@ class PerfName:
     """Last segment of the name in W&B."""
     factor: float = 1.0
     """W&B's unit over ours."""
+    settled: bool = True
+    """False: settings that a later session may change are part of it."""
 
 
 PERF_NAMES = (
@@ -45,8 +47,8 @@ PERF_NAMES = (
     PerfName("steady_output_tok_per_s", "steady_output_tok_s"),
     PerfName("steady_itl_ms", "steady_itl_ms"),
     PerfName("output_tok_per_s_per_gpu", "output_tok_s_per_gpu"),
-    PerfName("input_price_per_million_tokens", "input_cost_per_1m_tokens"),
-    PerfName("output_price_per_million_tokens", "output_cost_per_1m_tokens"),
+    PerfName("input_price_per_million_tokens", "input_cost_per_1m_tokens", settled=False),
+    PerfName("output_price_per_million_tokens", "output_cost_per_1m_tokens", settled=False),
     PerfName("mean_power_w", "power_w"),
 )
 

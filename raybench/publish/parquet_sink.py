@@ -74,7 +74,7 @@ def loads_of(run: RunContent) -> list[dict[str, Cell]]:
 def _latest(run: RunContent, prefix: str, axis: str) -> list[dict[str, Cell]]:
     latest = {(row.values[f"{prefix}sweep"], row.values[axis]): row for row in run.history if axis in row.values}
     return [
-        _identity(run) | {name.removeprefix(prefix): value for name, value in row.values.items()}
+        _identity(run) | {name.removeprefix(prefix): value for name, value in (row.values | row.revisable).items()}
         for row in latest.values()
     ]
 

@@ -20,6 +20,11 @@ from raybench.publish.names import last_part
 _PATH = re.compile(r"(?<![\w/:.~-])(?:~|\.{1,2})?(?:/[\w.+@%-]+){2,}/?")
 """An absolute or relative path inside a text; a hub id (`owner/name`) and a URL are none."""
 _ADDRESS = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\d.])")
+_URL = re.compile(r"\b(\w+)://([^\s/'\"<>)]+)[^\s'\"<>)]*")
+_SITE = re.compile(r"[\w-]+(\.[\w-]+)+")
+"""A host that anybody may know has a domain, and needs neither port nor password."""
+_PEER = re.compile(r"\b([Hh]ost) [\w.-]+:\d+")
+"""As clients word what they could not reach."""
 _MIN_NAME_CHARS = 4
 """A shorter machine's or user's name (`root`, `h1`) is a word of many texts and says nothing."""
 _PLAIN_NAMES = frozenset({"root", "user", "ubuntu", "admin", "localhost", "raybench"})
@@ -48,8 +53,11 @@ def _own_secrets() -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=4096)
 def clean(text: str) -> str:
-    """`text` without paths (their last part stays), addresses, this machine's names, and secrets of its environment."""
+    """`text` without paths (their last part stays), addresses and hosts, this machine's names, and secrets of its
+    environment."""
     text = redact(text, _own_secrets())
+    text = _URL.sub(lambda url: url.group() if _SITE.fullmatch(url.group(2)) else f"{url.group(1)}://{HIDDEN}", text)
+    text = _PEER.sub(rf"\1 {HIDDEN}", text)
     text = _PATH.sub(lambda found: last_part(found.group()), text)
     text = _ADDRESS.sub(HIDDEN, text)
     for name in _own_names():

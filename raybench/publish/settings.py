@@ -32,7 +32,7 @@ class Flags(Record):
 
 def settle(configured: PublishConfig, flags: Flags, environment: Mapping[str, str]) -> PublishConfig:
     """The settings that hold. Raises PublishError for a mode or name that cannot be."""
-    mode = flags.mode or environment.get("WANDB_MODE")
+    mode = flags.mode or environment.get("WANDB_MODE") or None  # an empty variable says nothing
     if mode is not None and mode not in MODES:
         raise PublishError(f"W&B mode {mode!r} is not supported; use offline, online or disabled.")
     given = {

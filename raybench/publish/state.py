@@ -17,7 +17,8 @@ LOG = "publish.log"
 WANDB_FOLDER = "wandb"
 """Folder inside a run folder that holds everything that W&B writes."""
 
-State = Literal["running", "published", "failed"]
+State = Literal["waiting", "running", "published", "failed"]
+"""`waiting`: put off, because a raybench measures on the publisher's machine."""
 
 
 class Published(Record):

@@ -16,15 +16,16 @@ import psutil
 from raybench import process
 from raybench.config.publish import PublishConfig, SinkName
 from raybench.errors import PublishError
-from raybench.ledger.journal import LEDGER, read
-from raybench.ledger.view import fold
+from raybench.ledger.journal import LEDGER
 from raybench.node.host import host_is_measured
 from raybench.publish.job import Answer, Job, answer_path, job_path
 from raybench.publish.settings import Flags, active, settle
 from raybench.publish.state import LOG, Published, SinkState, publisher_lock, read_state, write_state
-from raybench.publish.writing import being_written, tail_ended
+from raybench.publish.writing import being_written, publish_settings, tail_ended
 
 POLL_S = 0.2
+PATIENCE_S = 3600.0
+"""How long a publication waits for a machine on which somebody measures."""
 TITLES: dict[SinkName, str] = {"wandb": "W&B", "parquet": "Parquet", "trackio": "trackio", "mlflow": "MLflow"}
 
 Say = Callable[[str], None]
@@ -46,17 +47,28 @@ def supervise(order: Order, environment: Mapping[str, str], say: Say) -> bool:
     folder = order.folders[0]
     if not folder.is_dir():
         raise PublishError(f"{folder} is no folder. A run folder is what `raybench run` printed as its results.")
+    try:
+        return _supervise(order, environment, say)
+    except OSError as error:
+        # A full disk, say: the state could not be written either, so that this line is all that tells of it.
+        raise PublishError(
+            f"{folder} cannot be written ({error.strerror}); nothing is lost, retry with: {retry(order)}"
+        ) from error
+
+
+def _supervise(order: Order, environment: Mapping[str, str], say: Say) -> bool:
+    folder = order.folders[0]
     with publisher_lock(folder):
         if order.follow and not _wait_for_plan(folder):
             raise PublishError(f"{folder}: the run ended before it had a plan; there is nothing to publish.")
-        configured = fold(read(folder)).config.publish
+        configured = publish_settings(folder)
         settings = settle(configured, order.flags, environment)
         sinks = active(settings)
         if not sinks:
             raise PublishError("W&B is disabled, and no other sink is asked for; say --mode offline or --mode online.")
         if order.follow:
             _follow(order, settings, environment)
-        results = [_publish(order, name, settings, environment, live=False) for name in sinks]
+        results = [_settle(order, name, settings, environment, say) for name in sinks]
     for name, state in zip(sinks, results, strict=True):
         say(words(order, name, state))
     return all(state.state == "published" for state in results)
@@ -130,12 +142,34 @@ def _follow(order: Order, settings: PublishConfig, environment: Mapping[str, str
         time.sleep(POLL_S)
 
 
+def _settle(
+    order: Order, name: SinkName, settings: PublishConfig, environment: Mapping[str, str], say: Say
+) -> SinkState:
+    """Publish what is there, when nobody measures on this machine: another raybench may, when our run is long over."""
+    deadline, told = time.monotonic() + PATIENCE_S, False
+    while True:
+        if not host_is_measured():
+            state = _publish(order, name, settings, environment, live=False)
+            if state.state != "waiting":
+                return state
+        if not told:
+            say(f"{TITLES[name]}: waiting, a raybench measures on this host")
+            told = True
+        if time.monotonic() > deadline:
+            before = read_state(order.folders[0]).sinks.get(entry(order, name), SinkState(state="waiting"))
+            error = f"a raybench has measured on this host for {PATIENCE_S:g} s"
+            late = before.model_copy(update={"state": "failed", "error": error})
+            write_state(order.folders[0], entry(order, name), late)
+            return late
+        time.sleep(POLL_S)
+
+
 def _publish(
     order: Order, name: SinkName, settings: PublishConfig, environment: Mapping[str, str], *, live: bool
 ) -> SinkState:
-    """One try at one sink, from the state before to the state after."""
+    """One try at one sink, from the state before to the state after; `waiting` where a measurement put it off."""
     folder, key = order.folders[0], entry(order, name)
-    before = read_state(folder).sinks.get(key, SinkState(state="running"))
+    before = read_state(folder).sinks.get(key, SinkState(state="waiting"))
     mode = settings.wandb.mode if name == "wandb" else ""
     running = before.model_copy(
         update={"state": "running", "mode": mode, "error": None, "attempts": before.attempts + 1}
@@ -147,7 +181,7 @@ def _publish(
     )  # fmt: skip
     answer = _run(folder, job, environment)
     if answer is None:
-        after = before
+        after = before.model_copy(update={"state": "waiting"})
     elif answer.published is None:
         after = running.model_copy(update={"state": "failed", "error": answer.error or "ended without an answer"})
     else:
@@ -179,7 +213,7 @@ def _run(folder: Path, job: Job, environment: Mapping[str, str]) -> Answer | Non
     with (folder / LOG).open("ab") as log:
         child = process.start_tied(argv, env=child_environment(environment), cwd=folder, log=log)
         deadline = time.monotonic() + limit_s
-        while child.poll() is None and time.monotonic() < deadline and not (job.live and host_is_measured()):
+        while child.poll() is None and time.monotonic() < deadline and not host_is_measured():
             time.sleep(POLL_S / 4)
         if child.poll() is None:
             kill_tree(child.pid)
@@ -195,7 +229,11 @@ def _run(folder: Path, job: Job, environment: Mapping[str, str]) -> Answer | Non
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Environment of a publisher: the usual whitelist, W&B's and MLflow's variables, our own import path."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    access = {name: value for name, value in environment.items() if name.startswith(("WANDB_", "MLFLOW_", "HF_TOKEN"))}
+    access = {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(("WANDB_", "MLFLOW_", "HF_TOKEN", "NETRC"))
+    }
     return process.child_environment({"PYTHONPATH": path} | access, environment)
 
 

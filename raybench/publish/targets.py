@@ -1,5 +1,6 @@
 """One run of a sink for each target: history, flat summary, flat configuration. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -13,6 +14,7 @@ from raybench.publish.names import (
     PERF_NAMES,
     RECORDS,
     X_AXIS,
+    PerfName,
     at_path,
     finite,
     last_part,
@@ -107,7 +109,7 @@ def _history(points: tuple[tuple[int, PointId], ...], rows: dict[PointId, PerfRo
         times[point] = times.get(point, 0) + 1
         row = rows.get(point)
         if row is not None and row.repeats:
-            found.append(Row(step, _history_row(row) | {"perf/attempt": times[point]}))
+            found.append(Row(step, _history_row(row) | {"perf/attempt": times[point]}, _revisable(row)))
     return tuple(found)
 
 
@@ -119,18 +121,23 @@ def _history_row(row: PerfRow) -> dict[str, Scalar]:
         "perf/input_len": row.input_tokens,
         "perf/output_len": row.output_tokens,
         "perf/repeats": len(row.repeats),
-        "perf/findings": ", ".join(row.findings),
     }
-    found |= figures(row, "perf/")
+    found |= figures(row, "perf/", (name for name in PERF_NAMES if name.settled))
     if row.itl_ms is not None and row.itl_ms.median > 0:
         found["perf/interactivity_tok_s_user"] = 1000 / row.itl_ms.median
     return finite(found)
 
 
-def figures(row: PerfRow, prefix: str) -> dict[str, Scalar]:
+def _revisable(row: PerfRow) -> dict[str, Scalar]:
+    """A larger batch that turns out faster makes a finding about a smaller one; a resumed run may have other prices."""
+    prices = figures(row, "perf/", (name for name in PERF_NAMES if not name.settled))
+    return finite({"perf/findings": ", ".join(row.findings), **prices})
+
+
+def figures(row: PerfRow, prefix: str, names: Iterable[PerfName] = PERF_NAMES) -> dict[str, Scalar]:
     """Medians of a load point, and the ends over repeats where there are several."""
     found: dict[str, Scalar] = {}
-    for each in PERF_NAMES:
+    for each in names:
         value: Spread | float | None = getattr(row, each.field)
         if isinstance(value, Spread):
             found[f"{prefix}{each.name}"] = value.median * each.factor
@@ -162,6 +169,8 @@ def _summary(source: Source, target: TargetRow, rows: list[PerfRow]) -> dict[str
     for row in rows:
         section = "" if len(sweeps) == 1 else f"{segment(row.sweep)}/"
         found |= figures(row, f"perf/{section}bs{row.batch_size}/")
+        # Sent where there is none too: one that was refuted must not stay.
+        found[f"perf/{section}bs{row.batch_size}/findings"] = ", ".join(row.findings)
         found |= _energy(source.view, row, f"energy/{section}bs{row.batch_size}/")
     peaks = [row.output_tok_per_s.median for row in rows if row.output_tok_per_s is not None]
     if peaks:

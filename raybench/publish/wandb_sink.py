@@ -11,8 +11,10 @@ import shutil
 from pathlib import Path
 
 import wandb
+from wandb.errors import UsageError
 
 from raybench.config.publish import PublishConfig, WandbConfig
+from raybench.errors import PublishError
 from raybench.publish.content import Publication, RunContent
 from raybench.publish.names import ROW_AXES
 from raybench.publish.state import WANDB_FOLDER, Published
@@ -73,14 +75,23 @@ class WandbSink:
     def _project_url(self, where: str) -> str:
         return f"{(self._settings.base_url or 'https://wandb.ai').rstrip('/')}/{where}"
 
+    def _open(self, run: RunContent) -> wandb.Run:
+        online = self._settings.mode == "online"
+        try:
+            return wandb.init(
+                project=self._settings.project, entity=self._settings.entity, id=run.id, name=run.name, group=run.group,
+                job_type=run.job_type, tags=run.tags, config=dict(run.config), mode="online" if online else "offline",
+                dir=str(self._folder), allow_val_change=True, resume="allow" if online else None, settings=_settings(),
+            )  # fmt: skip
+        except UsageError as error:
+            raise PublishError(
+                f"W&B: {str(error).splitlines()[0]} Set WANDB_API_KEY where `raybench` runs, or put the key into "
+                "~/.netrc there"
+            ) from error
+
     def _send(self, run: RunContent, digests: dict[str, str]) -> str:
         """Send one run and note the digest of its artifact; returns `entity/project`."""
-        online = self._settings.mode == "online"
-        live = wandb.init(
-            project=self._settings.project, entity=self._settings.entity, id=run.id, name=run.name, group=run.group,
-            job_type=run.job_type, tags=run.tags, config=dict(run.config), mode="online" if online else "offline",
-            dir=str(self._folder), allow_val_change=True, resume="allow" if online else None, settings=_settings(),
-        )  # fmt: skip
+        live = self._open(run)
         for axis in ROW_AXES:
             live.define_metric(axis, summary="none")
             section = axis.partition("/")[0]

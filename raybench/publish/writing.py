@@ -1,10 +1,14 @@
 """Whether a run still goes on: what its ledger's end and its lock say. Cheap enough to ask all the time."""
 
 import fcntl
+import json
 import os
 from pathlib import Path
 
-from raybench.ledger.journal import LEDGER
+from raybench.config.publish import PublishConfig
+from raybench.ledger.bodies import RunBody
+from raybench.ledger.journal import LEDGER, read
+from raybench.ledger.view import fold
 from raybench.records import LedgerRecord
 
 ENDS = ("end", "interrupted")
@@ -20,6 +24,20 @@ def ended(records: tuple[LedgerRecord, ...]) -> bool:
         if record.kind == "decision" and record.body.get("what") in ENDS:
             return True
     return False
+
+
+def publish_settings(folder: Path) -> PublishConfig:
+    """Settings of the last session, from its record alone: whoever supervises a publication needs no samples.
+
+    Raises LedgerError for a ledger that cannot be read.
+    """
+    try:
+        with (folder / LEDGER).open("rb") as file:
+            found = [json.loads(line) for line in file if b'"kind":"run"' in line]
+        sessions = [record["body"] for record in found if record["kind"] == "run"]
+        return RunBody.model_validate(sessions[-1]).config.publish
+    except (OSError, ValueError, LookupError):
+        return fold(read(folder)).config.publish  # which says what is wrong with it
 
 
 def tail_ended(folder: Path) -> bool:

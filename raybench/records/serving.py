@@ -185,8 +185,10 @@ class ServerSample(Record):
     """Share of the KV cache in use, of the fullest rank."""
     generated_tok_per_s: float | None = None
     """Generation throughput by the server's own gauge, over all ranks."""
-    cuda_graph_fraction: float | None = None
-    """Share of the ranks whose last decode step ran as a CUDA graph."""
+    decode_steps: float | None = None
+    """Counter: decode steps so far."""
+    decode_graph_steps: float | None = None
+    """Counter: those of them that ran as a CUDA graph."""
     prompt_tokens: float | None = None
     """Counter: prompt tokens so far."""
     generated_tokens: float | None = None
@@ -216,7 +218,7 @@ class ServerSide(Record):
     """Most of them."""
     max_kv_fraction: float | None = None
     """Fullest KV cache."""
-    mean_cuda_graph_fraction: float | None = None
+    decode_graph_fraction: float | None = None
     """Share of decode steps inside the window that ran as a CUDA graph."""
     output_tok_per_s: float | None = None
     """Reply tokens per second inside the window, by the server's counter."""

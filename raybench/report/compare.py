@@ -21,17 +21,21 @@ from raybench.stats.accuracy import ItemOutcomes
 from raybench.stats.compare import Ratio, compare_accuracy, ratio
 from raybench.stats.one_batch import OneBatchFigures
 from raybench.stats.permutation import holm
-from raybench.validity.accuracy import scored_evals
+from raybench.validity.accuracy import ScoredEval
 from raybench.validity.engine import argument_differences, simulated_targets
 
 Quantity = Callable[[OneBatchFigures], float | None]
 
 
-def comparisons(view: RunView, perf: Sequence[PerfRow], evals: Sequence[EvalRow]) -> tuple[Comparison, ...]:
-    """Every other target against the first, sweep by sweep; then targets against published rows of their model."""
+def comparisons(
+    view: RunView, perf: Sequence[PerfRow], evals: Sequence[EvalRow], scored: Sequence[ScoredEval]
+) -> tuple[Comparison, ...]:
+    """Every other target against the first, sweep by sweep; then targets against published rows of their model.
+
+    `scored`: every eval, graded once for the whole report: with twenty targets each grading takes seconds.
+    """
     baseline, *others = view.config.targets
-    # Once: with twenty targets, grading all samples again for each of them took minutes.
-    outcomes = {(scored.config.name, scored.target): scored.outcomes for scored in scored_evals(view)} if others else {}
+    outcomes = {(one.config.name, one.target): one.outcomes for one in scored}
     found: list[Comparison] = []
     for target in others:
         arguments = _arguments(view, baseline.name, target.name)

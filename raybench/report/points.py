@@ -27,15 +27,9 @@ class Measured:
 def measured_passes(view: RunView, target: str, sweep: str, batch_size: int) -> list[Measured]:
     """Passes of one load point, by launch and repeat. Passes in which a request failed are left out of all figures."""
     found: list[Measured] = []
-    for key, unit in view.units.items():
-        if not isinstance(unit, PerfUnit) or (unit.target, unit.sweep, unit.load.batch_size) != (
-            target,
-            sweep,
-            batch_size,
-        ):
-            continue
-        done = view.done.get(key)
-        if done is None or not isinstance(done.measurement, PerfMeasurement):
+    for key in view.load_points.get((target, sweep, batch_size), ()):
+        unit, done = view.units[key], view.done.get(key)
+        if done is None or not isinstance(unit, PerfUnit) or not isinstance(done.measurement, PerfMeasurement):
             continue
         measured = done.measurement.measured
         if measured.num_ok == measured.num_requests:

@@ -7,16 +7,16 @@ from raybench.ledger.view import RunView
 from raybench.records import EvalUnit, Finding
 from raybench.report.model import EvalRow, ReferenceInUse
 from raybench.stats.accuracy import AccuracyScore
-from raybench.validity.accuracy import ScoredEval, scored_evals
+from raybench.validity.accuracy import ScoredEval
 from raybench.validity.timed import timed_configuration
 from raybench.validity.verdict import reds_about
 
 
-def eval_rows(view: RunView, found: Sequence[Finding]) -> tuple[EvalRow, ...]:
+def eval_rows(view: RunView, found: Sequence[Finding], scored: Sequence[ScoredEval]) -> tuple[EvalRow, ...]:
     """Rows by eval and target, both in the order of the configuration; `found` = all findings of the run."""
     names = [settings.name for settings in view.config.evals]
-    in_order = sorted(scored_evals(view), key=lambda s: names.index(s.config.name))
-    return tuple(_row(view, scored, found) for scored in in_order)
+    in_order = sorted(scored, key=lambda s: names.index(s.config.name))
+    return tuple(_row(view, one, found) for one in in_order)
 
 
 def _row(view: RunView, scored: ScoredEval, found: Sequence[Finding]) -> EvalRow:

@@ -44,14 +44,15 @@ def make_report(view: RunView, more_findings: Iterable[Finding] = ()) -> Report:
         *eval_findings(evals),
     ]
     found.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
-    perf, rows = perf_rows(view, found), eval_rows(view, found)
+    scored = tuple(one.scored for one in evals)
+    perf, rows = perf_rows(view, found), eval_rows(view, found, scored)
     serving = load_rows(view, found)
     return Report(
         verdict=verdict(found, provenance.num_units_missing + provenance.num_samples_missing),
         findings=tuple(found),
         targets=tuple(_target(view, target) for target in view.config.targets),
         perf=perf,
-        comparisons=comparisons(view, perf, rows),
+        comparisons=comparisons(view, perf, rows, scored),
         evals=rows,
         preflight=preflight_rows(view),
         startup=tuple(_startup(facts) for facts in view.engines.values()),

@@ -273,6 +273,8 @@ def _said(name: str, value: float) -> str:
     words = name.removeprefix("num_").replace("_", " ")
     if name.endswith("_fraction"):
         return f"{words} {100 * value:.1f}%"
+    if name.endswith("_tok_per_s"):
+        return f"{words.removesuffix(' tok per s')} {numbers.evidence(value)} tok/s"
     for ending in ("_s", "_ms"):
         if name.endswith(ending):
             return f"{words.removesuffix(ending.replace('_', ' '))} {numbers.evidence(value)} {ending[1:]}"

@@ -1,11 +1,13 @@
 """A large study published to W&B's stand-in: `python tests/benchmarks/publish_scale.py [TARGETS POINTS SAMPLES]`.
 
 20 targets with 50 load points and 2,000 samples each must take under 2 minutes and 1 GiB, all processes of the
-publisher together. Prints its figures as one line of JSON; exit code 1 if a limit is broken.
+publisher together. Prints its figures as one line of JSON; exit code 1 if a limit is broken. On a busy machine look at
+`cpu_s`: the publisher has most of its work in one thread.
 """
 
 import json
 import os
+import resource
 import sys
 import tempfile
 import threading
@@ -72,6 +74,7 @@ def main(num_targets: int = 20, num_points: int = 50, num_samples: int = 2000) -
         started = time.monotonic()
         told = publish(folder, access(service))
         wall_s = time.monotonic() - started
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         memory.done.set()
         memory.join()
         assert told.ok, told.text
@@ -81,7 +84,8 @@ def main(num_targets: int = 20, num_points: int = 50, num_samples: int = 2000) -
             "targets": num_targets, "points": num_points, "samples": num_targets * num_samples,
             "ledger_mib": round((folder / "ledger.jsonl").stat().st_size / 2**20, 1), "runs": len(last.runs),
             "rows": last.rows, "tables": last.tables, "requests": len(service.requests), "unknown": service.unknown,
-            "wall_s": round(wall_s, 1), "peak_mib": round(memory.peak_mib),
+            "wall_s": round(wall_s, 1), "cpu_s": round(used.ru_utime + used.ru_stime, 1),
+            "peak_mib": round(memory.peak_mib),
         }  # fmt: skip
     print(json.dumps(figures))
     return 0 if wall_s < LIMIT_S and memory.peak_mib < LIMIT_MIB else 1

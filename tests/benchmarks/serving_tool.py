@@ -1,15 +1,19 @@
 """raybench's load client beside `sglang.bench_serving` on a live server: the same requests, the same definitions.
 
     python tests/benchmarks/serving_tool.py --url URL --engine-python PATH --tokenizer FOLDER
-        [--concurrency 1,8,32,128,256] [--input-tokens 1024] [--output-tokens 128] [--rounds 4] [--min-requests 32]
-        [--pairs 2] [--out FILE.json]
+        [--concurrency 1,8,32,128,256] [--input-tokens 1024] [--output-tokens 128] [--range-ratio 0.5] [--rounds 8]
+        [--min-requests 32] [--pairs 2] [--out FILE.json]
 
-The tool runs unmodified in the engine's interpreter, on its data set of random ids with fixed lengths, which it sends
-as token ids. It is listened to at three places: the requests that it made, the start of its clock, and its outputs.
-raybench's client then sends the same bodies, dealt out to as many users. Both sides' figures are computed here, by one
-definition: output throughput = all tokens / (last end - first start), TPOT = (end - first token) / (tokens - 1) of each
-request. Runs interleave, tool first, then ours, each on an empty prefix cache; a first, shorter pair warms up, not
-counted. A client is called saturated from 90% of a CPU on, ours also by its own rule (`client_saturated`).
+The tool runs unmodified in the engine's interpreter, on its data set of random ids, which it sends as token ids. It
+is listened to at three places: the requests that it made, the start of its clock, and its outputs. raybench's client
+then sends the same bodies, dealt out to as many users. Lengths are uniform from half of those given: with fixed ones
+all users march in step, and the server's batches follow the order in which a client happens to send. Both sides'
+figures are computed here, by one definition, while all users are busy: output throughput, and TPOT = (end - first
+token) / (tokens - 1) of each request sent in that time. Runs interleave, tool first, then ours, each on an empty
+prefix cache; a first, shorter pair warms up, not counted. A client is called saturated from 90% of a CPU on, ours
+also by its own rule (`client_saturated`). The tool goes by text: where a token has none (random weights choose ids
+that a tokenizer does not know; `raybench models make` gives every id one), it counts the first token late, or not at
+all.
 """
 
 import argparse
@@ -81,8 +85,8 @@ for line in sys.stdin:
 class Tool:
     """The tool in the engine's own interpreter, imported once."""
 
-    def __init__(self, python: str, url: str, tokenizer: str, folder: Path) -> None:
-        self._url, self._tokenizer, self._folder = url, tokenizer, folder
+    def __init__(self, python: str, url: str, tokenizer: str, range_ratio: float, folder: Path) -> None:
+        self._url, self._tokenizer, self._folder, self._range_ratio = url, tokenizer, folder, range_ratio
         self._log = (folder / "tool.log").open("wb")
         self._child = subprocess.Popen(
             [python, "-c", TOOL, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
@@ -106,7 +110,8 @@ class Tool:
             "--backend", "sglang", "--base-url", self._url, "--model", self._tokenizer,
             "--tokenizer", self._tokenizer, "--dataset-name", "random-ids", "--tokenize-prompt",
             "--random-input-len", str(input_tokens), "--random-output-len", str(output_tokens),
-            "--random-range-ratio", "1.0", "--num-prompts", str(num), "--max-concurrency", str(concurrency),
+            "--random-range-ratio", str(self._range_ratio), "--num-prompts", str(num),
+            "--max-concurrency", str(concurrency),
             "--warmup-requests", "0", "--disable-tqdm", "--seed", str(seed),
             "--output-file", str(self._folder / "rows.jsonl"),
         ]  # fmt: skip
@@ -123,24 +128,42 @@ class Tool:
         self._log.close()
 
 
-def figures(rows: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Figures of requests given as (start, TTFT, latency, tokens), seconds."""
+def full_window(start: Any, first: Any, last: Any, concurrency: int) -> tuple[float, float]:
+    """(from, to), seconds: from the first token of the slowest of the first streams until too few are in flight."""
+    times = np.concatenate([start, last])
+    order = np.lexsort((np.repeat([1, 0], len(start)), times))
+    in_flight = np.cumsum(np.repeat([1, -1], len(start))[order])
+    return float(first[np.argsort(start)[:concurrency]].max()), float(times[order][in_flight >= concurrency][-1])
+
+
+def figures(rows: Sequence[Sequence[float]], concurrency: int) -> dict[str, float]:
+    """Figures of requests given as (start, TTFT, latency, tokens), seconds, while all streams are busy."""
     start, ttft, latency, tokens = np.array(rows, dtype=np.float64).T
-    several = tokens > 1
+    first, last = start + ttft, start + latency
+    since, until = full_window(start, first, last, concurrency)
+    # Tokens of a request come evenly from its first to its last.
+    share = (np.clip(until, first, last) - np.clip(since, first, last)) / np.maximum(last - first, 1e-9)
+    inside = (start >= since) & (start <= until) & (tokens > 1)
     return {
-        "output_tok_per_s": float(tokens.sum() / ((start + latency).max() - start.min())),
-        "median_tpot_s": float(np.median((latency - ttft)[several] / (tokens[several] - 1))),
-        "median_ttft_s": float(np.median(ttft)),
-        "num_tokens": float(tokens.sum()),
+        "output_tok_per_s": float((tokens * share).sum() / (until - since)),
+        "median_tpot_s": float(np.median((latency - ttft)[inside] / (tokens[inside] - 1))),
+        "median_ttft_s": float(np.median(ttft[inside])),
+        "whole_run_tok_per_s": float(tokens.sum() / (last.max() - start.min())),
+        "window_s": until - since,
+        "num_inside": float(inside.sum()),
     }
 
 
-def theirs(said: dict[str, Any]) -> dict[str, float]:
+def theirs(said: dict[str, Any], concurrency: int) -> dict[str, float]:
     """Figures of the tool's run."""
     if said["num_failed"]:
         raise SystemExit(f"{said['num_failed']} requests of the tool failed")
     busy = float(said["cpu_fraction"] >= MAX_CPU_FRACTION)
-    return figures(said["outputs"]) | {"cpu_fraction": said["cpu_fraction"], "saturated": busy, "num_processes": 1}
+    return figures(said["outputs"], concurrency) | {
+        "cpu_fraction": said["cpu_fraction"],
+        "saturated": busy,
+        "num_processes": 1,
+    }
 
 
 def ours(url: str, concurrency: int, requests: Sequence[tuple[list[int], int]]) -> dict[str, float]:
@@ -156,7 +179,7 @@ def ours(url: str, concurrency: int, requests: Sequence[tuple[list[int], int]]) 
         raise SystemExit(f"{(columns.status != OK).sum()} of our requests failed: {list(columns.errors.values())[:1]}")
     red = any(finding.severity == "red" for finding in client_findings(run.processes, "", ""))
     busiest = max(one.cpu_fraction or 0.0 for one in run.processes)
-    return figures(rows_of(columns)) | {
+    return figures(rows_of(columns), concurrency) | {
         "cpu_fraction": busiest, "saturated": float(red), "num_processes": len(run.processes),
         "cached_tokens": float(np.maximum(columns.cached_tokens, 0).sum()),
     }  # fmt: skip
@@ -224,27 +247,29 @@ def main() -> None:
     parser.add_argument("--concurrency", default="1,8,32,128,256")
     parser.add_argument("--input-tokens", type=int, default=1024)
     parser.add_argument("--output-tokens", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--range-ratio", type=float, default=0.5, help="lengths are uniform from this share of them")
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--min-requests", type=int, default=32)
     parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        tool = Tool(given.engine_python, given.url, given.tokenizer, Path(folder))
+        tool = Tool(given.engine_python, given.url, given.tokenizer, given.range_ratio, Path(folder))
         try:
             for streams in map(int, given.concurrency.split(",")):
                 rounds = max(given.rounds, -(-given.min_requests // streams))
                 for pair in range(given.pairs + 1):
-                    num = streams * (rounds if pair else 1)
+                    num = streams * (rounds if pair else 2)
                     asyncio.run(emptied(given.url))
                     said = tool.run((streams, num, given.input_tokens, given.output_tokens), 1000 * streams + pair)
                     asyncio.run(emptied(given.url))
-                    found = (theirs(said), ours(given.url, streams, said["requests"]))
+                    found = (theirs(said, streams), ours(given.url, streams, said["requests"]))
                     known = {"concurrency": streams, "num_requests": num, "pair": pair}
                     rows += [known | {"client": name} | row for name, row in zip(NAMES, found, strict=True) if pair]
                     print(f"  {streams} streams, pair {pair}: " + " against ".join(
-                        f"{name} {row['output_tok_per_s']:,.1f} tok/s" for name, row in zip(NAMES, found, strict=True)
+                        f"{name} {row['output_tok_per_s']:,.1f} tok/s, {1e3 * row['median_tpot_s']:.3f} ms"
+                        for name, row in zip(NAMES, found, strict=True)
                     ), file=sys.stderr, flush=True)  # fmt: skip
         finally:
             tool.close()

@@ -18,19 +18,22 @@ def test_pages_of_real_servers() -> None:
     assert (gpu.running, gpu.queued, gpu.kv_fraction, gpu.retracted, gpu.cached_tokens) == (0, 0, 0, 0, None)
     cpu = read_metrics((PAGES / "sglang-0.5.21-cpu.txt").read_text(), 0)
     assert (cpu.prompt_tokens, cpu.cached_tokens) == (27_159, 8_190)
+    # Both pages hold a gauge is_cuda_graph that says 0.
+    assert (gpu.decode_steps, gpu.decode_graph_steps) == (6_345, 6_345)
+    assert (cpu.decode_steps, cpu.decode_graph_steps) == (145, 0)
 
 
 def test_ranks_that_say_the_same_count_once_and_others_are_added() -> None:
     page = "\n".join(
         f'sglang:{name}{{dp_rank="{dp}",model_name="m",tp_rank="{tp}"}} {value + dp}'
         for name, value in zip(
-            ("num_running_reqs", "num_queue_reqs", "token_usage", "is_cuda_graph"), (10, 2, 0.25, 0), strict=True
+            ("num_running_reqs", "num_queue_reqs", "token_usage", "num_retracted_reqs"), (10, 2, 0.25, 0), strict=True
         )
         for dp in (0, 1)
         for tp in (0, 1, 2)
     )  # fmt: skip
     seen = read_metrics(page, 0)
-    assert (seen.running, seen.queued, seen.kv_fraction, seen.cuda_graph_fraction) == (21, 5, 1.25, 0.5)
+    assert (seen.running, seen.queued, seen.kv_fraction, seen.retracted) == (21, 5, 1.25, 1)
 
 
 @pytest.mark.parametrize("page", ["", "not found", "sglang:num_running_reqs NaN", "sglang:num_running_reqs{ x"])
@@ -42,7 +45,8 @@ def test_what_is_no_metric_says_nothing(page: str) -> None:
 def test_means_are_of_the_window_and_counters_of_the_whole_run() -> None:
     looks = [
         ServerSample(
-            t_s=t, running=float(t), queued=float(t > 6), kv_fraction=t / 10, cuda_graph_fraction=float(t % 2),
+            t_s=t, running=float(t), queued=float(t > 6), kv_fraction=t / 10, decode_steps=10.0 * t,
+            decode_graph_steps=5.0 * t + (t == 9),
             generated_tokens=100.0 * t, retracted=float(t in (3, 4, 9)), cached_tokens=5.0 * t,
         )
         for t in range(11)
@@ -51,7 +55,7 @@ def test_means_are_of_the_window_and_counters_of_the_whole_run() -> None:
     assert seen is not None
     assert (seen.num_samples, seen.num_failed) == (11, 2)
     assert (seen.mean_running, seen.max_running, seen.mean_queued) == (4.5, 7, pytest.approx(1 / 6))
-    assert (seen.max_kv_fraction, seen.mean_cuda_graph_fraction) == (0.7, 0.5)
+    assert (seen.max_kv_fraction, seen.decode_graph_fraction) == (0.7, 0.5)
     assert (seen.output_tok_per_s, seen.cached_tokens, seen.num_retracted) == (100, 50, 2)
     assert seen.samples == tuple(looks)
 

@@ -93,9 +93,9 @@ def test_an_open_loop_in_compressed_time(tmp_path: Path) -> None:
 class Calibrated(NodeSession):
     """Calibrations by hand: the real one takes ten seconds."""
 
-    def _client_lines(self, job: AnyJob, limit_s: float | None) -> Iterator[AnyLine]:
+    def _client_lines(self, key: str, job: AnyJob, limit_s: float | None) -> Iterator[AnyLine]:
         if not isinstance(job, CalibrationJob):
-            yield from super()._client_lines(job, limit_s)
+            yield from super()._client_lines(key, job, limit_s)
             return
         yield CalibrationLine(result=calibration(calibrated_point(job.streams, 1), version=__version__, cpus=CPUS))
         yield ClientDone()

@@ -4,12 +4,14 @@ import math
 import re
 
 import pytest
-from ledger_builder import LedgerBuilder, config, whole_ledger
+from ledger_builder import LedgerBuilder, config, one_pass, whole_ledger
 from report_cases import CASES
 
+from raybench.ledger.view import fold
 from raybench.publish.content import RunContent
 from raybench.publish.names import PERF_NAMES
 from raybench.publish.targets import Source, target_runs
+from raybench.records import PerfMeasurement, PerfUnit
 from raybench.report.model import PerfRow, Report, Spread
 from raybench.report.summary import make_report
 
@@ -145,3 +147,32 @@ def test_a_run_that_goes_on_sends_whole_points_in_order_and_no_tables() -> None:
     run = target_runs(Source(tuple(builder.records), view, make_report(view), False), "hashed")[0]
     assert [row["perf/batch_size"] for row in _rows(run)] == [1, 4]
     assert run.tables == ()
+
+
+def _faster_at_16(unit: PerfUnit, measured: PerfMeasurement) -> PerfMeasurement:
+    """The largest batch turns out faster than the one before it, which is a finding about that one."""
+    whole = one_pass(unit.load, 0.5, 5.0 if unit.load.batch_size == 16 else 12.0)
+    return measured.model_copy(update={"measured": whole})
+
+
+def test_a_row_that_was_sent_live_never_changes() -> None:
+    """W&B takes no step twice: whatever a later batch size or another session's prices say must not be in a row."""
+    builder = whole_ledger(perf=_faster_at_16)
+    builder.settings = config(targets=[{"name": n, "accelerator": "H200", "price_per_gpu_hour": 9.0, "gpus_per_node": 8}
+                                       for n in ("alpha", "beta")])  # fmt: skip
+    builder.session(1)
+    builder.end()
+    whole = _runs(builder)[0]
+    assert "itl_not_monotonic" in str(whole.summary["perf/bs4/findings"])
+    assert whole.history[1].revisable["perf/findings"] == whole.summary["perf/bs4/findings"]
+    rows = {row.step: row.values for row in whole.history}
+    sent: list[int] = []
+    for number, record in enumerate(builder.records):
+        if record.kind in ("unit_done", "decision") and record.seq < len(builder.records) - 1:
+            view = fold(known := tuple(builder.records[: number + 1]))
+            live = target_runs(Source(known, view, make_report(view), False), "hashed")[0]
+            for row in live.history:
+                assert row.values == rows[row.step]
+                sent.append(row.step)
+    assert set(sent) == rows.keys()
+    assert min(sent.count(step) for step in rows) > 1, "every row was there before its run was over"

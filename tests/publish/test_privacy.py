@@ -17,7 +17,7 @@ from raybench.publish.samples import sharing
 from raybench.publish.shared_config import KEPT, SENT, shared_config
 from raybench.publish.tables import tables
 from raybench.publish.targets import Source
-from raybench.records import CheckMeasurement, SampleRecord
+from raybench.records import CheckMeasurement, PerfMeasurement, PerfUnit, SampleRecord
 from raybench.report.summary import make_report
 
 SECRET = "planted-secret"
@@ -148,7 +148,28 @@ def test_words_of_checks_are_cleaned() -> None:
     assert SECRET not in everything
 
 
+def test_what_a_server_said_is_cleaned() -> None:
+    """The first error of a pass stands in the advice of a finding."""
+
+    def broken(_: PerfUnit, measured: PerfMeasurement) -> PerfMeasurement:
+        error = (
+            f"Cannot connect to host {SECRET}:30000; http://{SECRET}:30000/generate of /srv/{SECRET}/app.py at 10.0.0.7"
+        )
+        return measured.model_copy(
+            update={"measured": measured.measured.model_copy(update={"num_ok": 0, "error": error})}
+        )
+
+    everything = _everything(whole_ledger(perf=broken), "full")
+    assert "The first error was: Cannot connect to host ***" in everything
+    assert SECRET not in everything
+    assert "10.0.0.7" not in everything
+
+
 def test_a_text_loses_paths_and_addresses_and_keeps_hub_ids() -> None:
     assert clean("see /home/me/x/run.log at 10.0.0.7:8000") == "see run.log at ***"
     assert clean("Qwen/Qwen3-235B at https://example.org/a/b") == "Qwen/Qwen3-235B at https://example.org/a/b"
+    assert clean("Cannot connect to host node-7:30000: see http://node-7:30000/v1/models") == (
+        "Cannot connect to host ***: see http://***"
+    )
+    assert clean("http://user:word@example.org/x and http://node-7/x") == "http://*** and http://***"
     assert clean_value({"api_key": "x", "max_total_tokens": 5, "host": "h"}) == {"max_total_tokens": 5}

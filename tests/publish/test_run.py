@@ -8,11 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 from cli_runs import CliRun, cli_run, wait_for
-from publishers import access, assert_whole, state
+from publishers import KEY, access, assert_logged, assert_whole, logs_of, state
 from wandb_service import Fault, WandbService, serving
 
+from raybench.publish.source import read_source
 from raybench.publish.state import LOCK, STATE
 from raybench.publish.supervise import kill_tree
+from raybench.publish.targets import target_runs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -79,8 +81,26 @@ def test_the_publisher_decides_neither_the_exit_code_nor_the_wait(tmp_path: Path
         assert (folder / LOCK).stat().st_ctime >= (folder / "report.md").stat().st_mtime
 
 
+def test_a_run_leaves_offline_runs_that_hold_its_results(tmp_path: Path) -> None:
+    """As the quickstart does: no account, no variable, nothing asked for."""
+    folder = tmp_path / "run"
+    with run(tmp_path, {"WANDB_MODE": ""}, wait_s=300) as plain:
+        assert plain.wait() == 0, plain.output()
+        assert "3 offline runs with 12 rows" in plain.output()
+    logs = {log.id: log for log in logs_of(folder)}
+    wanted = target_runs(read_source(folder), "hashed")
+    assert [run.id for run in wanted] == list(state(folder).last.runs[:2])
+    for each in wanted:
+        assert_logged(each, logs.pop(each.id))
+        assert [row.values["perf/batch_size"] for row in each.history] == [1, 2, 3, 4, 6, 8]
+        assert each.summary["eval/sums/n"] == 20
+    (compared,) = logs.values()
+    assert compared.job_type == "compare"
+    assert {"compare/speedup/_type", "compare/accuracy/_type"} <= compared.summary.keys()
+
+
 def test_a_service_that_refuses_changes_no_exit_code(tmp_path: Path) -> None:
-    nowhere = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "5ec2e7" * 7, "WANDB_MODE": "online"}
+    nowhere = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
     with run(tmp_path, nowhere, wait_s=300, limit_s=120) as refused:
         assert refused.wait() == 0, refused.output()
         assert state(tmp_path / "run").state == "failed"
@@ -106,3 +126,5 @@ def test_curves_grow_while_the_run_goes_on(tmp_path: Path, service: WandbService
         assert_whole(tmp_path / "run", service)
         assert state(tmp_path / "run").attempts >= 3
         assert "W&B report: http" in live.output()
+        holders = [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+        assert holders == [], "the key is in no ledger, log or state"

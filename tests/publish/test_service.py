@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 from cli_runs import wait_for
-from ledger_builder import config, whole_ledger
-from publishers import KEY, Told, access, assert_whole, builder_of, command, publish, run_folder, state
+from ledger_builder import config, one_pass, whole_ledger
+from publishers import KEY, Told, access, assert_whole, builder_of, command, publish, publishing, run_folder, state
 from wandb_service import Fault, WandbService, serving
 
 from raybench import process
+from raybench.errors import PublishError
 from raybench.publish.supervise import child_environment
-from raybench.records import EngineFacts, Failure, PerfUnit
+from raybench.records import EngineFacts, Failure, PerfMeasurement, PerfUnit
 
 
 @pytest.fixture
@@ -74,8 +76,41 @@ def test_an_unknown_operation_is_named(service: WandbService) -> None:
 
 def test_the_key_is_nowhere(twice: Twice) -> None:
     assert not [path for path in twice.folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
-    assert not [body for body in twice.service.received if KEY.encode() in body]
+    assert not [body for body in twice.service.received + twice.service.headers if KEY.encode() in body]
+    assert twice.service.logged_in == {KEY}
     assert KEY not in twice.output + twice.first.text
+
+
+@pytest.mark.slow
+def test_the_key_may_lie_in_netrc_alone(tmp_path: Path, service: WandbService) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    netrc = home / ".netrc"
+    netrc.write_text(f"machine {urlsplit(service.base).netloc}\n  login user\n  password {KEY}\n")
+    netrc.chmod(0o600)
+    variables = {name: value for name, value in access(service).items() if name != "WANDB_API_KEY"}
+    folder = run_folder(tmp_path)
+    code, output = command(folder, **variables, HOME=str(home))
+    assert code == 0, output
+    assert_whole(folder, service)
+    assert service.logged_in == {KEY}
+    assert "W&B report: http" in output
+    assert not [path for path in folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
+@pytest.mark.slow
+def test_without_any_key_nothing_is_sent_and_it_is_said_so(tmp_path: Path, service: WandbService) -> None:
+    variables = {name: value for name, value in access(service).items() if name != "WANDB_API_KEY"}
+    code, output = command(run_folder(tmp_path), **variables, HOME=str(tmp_path))
+    assert code == PublishError.exit_code
+    assert "WANDB_API_KEY" in output
+    assert "retry with: raybench publish" in output
+    assert service.runs == {}
+
+
+def _fast(unit: PerfUnit, measured: PerfMeasurement) -> PerfMeasurement:
+    """Faster than any smaller batch."""
+    return measured.model_copy(update={"measured": one_pass(unit.load, 0.9, 5.0)})
 
 
 @pytest.mark.slow
@@ -88,20 +123,16 @@ def test_a_partial_run_and_then_the_whole_one(tmp_path: Path, service: WandbServ
     builder.session(1)
     for unit in builder.plan.units:
         if isinstance(unit, PerfUnit) and unit.key in late:
-            builder.perf_done(unit, "n0.0")
+            builder.perf_done(unit, "n0.0", _fast)
     builder.end()
     builder.write(folder)
     told = publish(folder, access(service))
     assert told.ok, told.text
     assert_whole(folder, service)
+    # About a row that was sent long ago.
+    assert "itl_not_monotonic" in service.named(state(folder).last.runs[0]).summary["perf/bs4/findings"]
     rows = [row for row in service.named(state(folder).last.runs[0]).history if "perf/attempt" in row]
     assert [row["perf/batch_size"] for row in rows] == [1, 4, 1, 16]
-
-
-def _publishing(folder: Path) -> list[psutil.Process]:
-    """Publishing processes of a run folder."""
-    found = psutil.process_iter(["cmdline"])
-    return [each for each in found if (each.info["cmdline"] or [])[-2:] == ["raybench.publish", str(folder)]]
 
 
 def _services_of(pid: int) -> list[psutil.Process]:
@@ -123,7 +154,7 @@ def test_a_publisher_that_is_killed_loses_and_doubles_nothing(
     with ThreadPoolExecutor(1) as pool:
         trying = pool.submit(publish, folder, access(service))
         wait_for(lambda: fault.num_hits > 0, lambda: f"{stage} was never reached")
-        (child,) = _publishing(folder)
+        (child,) = publishing(folder)
         child.send_signal(signal.SIGKILL)
         told = trying.result()
     assert not told.ok
@@ -148,7 +179,7 @@ def test_the_supervisor_that_is_killed_takes_its_publisher_along(tmp_path: Path,
     wait_for(lambda: fault.num_hits > 0, lambda: "the artifact was never reached")
     child.kill()
     child.wait()
-    wait_for(lambda: not _publishing(folder), lambda: "the publisher outlives its supervisor")
+    wait_for(lambda: not publishing(folder), lambda: "the publisher outlives its supervisor")
     assert state(folder).state == "running"  # and nobody holds the lock: it was killed
     service.closing.set()
     service.faults = []
@@ -201,6 +232,7 @@ def test_nothing_of_the_machine_is_sent(tmp_path: Path, service: WandbService) -
     code, output = command(folder, **access(service), HOME=f"/home/{secret}-user", SOME_API_KEY=f"{secret}-value")
     assert code == 0, output
     for word in (secret, str(tmp_path), f'"{socket.gethostname()}"', KEY):
-        assert not [body[:200] for body in service.received if word.encode() in body], word
+        sent = service.received + service.headers
+        assert not [body[:200] for body in sent if word.encode() in body], word
     # The names that may be sent are: the check looks at the right bodies.
     assert [body for body in service.received if b"a-model" in body]

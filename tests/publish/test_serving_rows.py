@@ -1,5 +1,6 @@
 """Serving loads in the sinks: a history row for each point, flat keys, a Parquet table of their own."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -7,13 +8,19 @@ import pytest
 from ledger_builder import LedgerBuilder, config
 from load_ledgers import CLOSED, OPEN, SEARCH, serving_ledger
 from publishers import access, publish
-from wandb_service import WandbService
+from wandb_service import WandbService, serving
 
 from raybench.publish.content import RunContent
 from raybench.publish.source import read_source
 from raybench.publish.targets import target_runs
 
 MIXED = [{**CLOSED, "concurrency": [8, 6], "repeats": 2}, OPEN, SEARCH]  # type: ignore[dict-item]
+
+
+@pytest.fixture
+def service() -> Iterator[WandbService]:
+    with serving() as made:
+        yield made
 
 
 def _builder(sink: str = "wandb") -> LedgerBuilder:

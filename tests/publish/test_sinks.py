@@ -1,6 +1,7 @@
 """The sinks beside W&B: Parquet and what reads it, trackio, MLflow; and what a missing package is told."""
 
 import importlib.util
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -10,9 +11,10 @@ from publishers import builder_of, command, publish, state
 from simulated_study import simulated_study
 from typer.testing import CliRunner
 
+import raybench
 from raybench.cli import app
 from raybench.errors import PublishError
-from raybench.publish.sink import missing, sink_named
+from raybench.publish.sink import EXTRAS, missing, sink_named
 
 trackio_is_there = pytest.mark.skipif(
     importlib.util.find_spec("trackio") is None, reason="trackio is not installed: pip install 'raybench[trackio]'"
@@ -85,6 +87,8 @@ def test_compare_says_what_it_cannot_find(two_runs: tuple[Path, Path], tmp_path:
 def test_a_missing_package_is_told_with_its_command() -> None:
     error = missing(ModuleNotFoundError("No module named 'trackio'", name="trackio"))
     assert "pip install 'raybench[trackio]'" in error.message
+    extras = tomllib.loads((Path(raybench.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert set(EXTRAS.values()) <= extras["optional-dependencies"].keys(), "what a message asks for exists"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is not None, reason="mlflow is installed")

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 from ledger_builder import config, whole_ledger
-from publishers import command, publish, run_folder, state
+from publishers import assert_logged, command, logs_of, publish, run_folder, state
 
 from raybench import process
 from raybench.errors import PublishError
 from raybench.publish.content import RunContent
 from raybench.publish.source import read_source
 from raybench.publish.targets import target_runs
-from raybench.publish.wandb_log import WandbLog, bodies, read_log
+from raybench.publish.wandb_log import WandbLog, bodies
 
 
 class Listener:
@@ -66,10 +66,6 @@ class Offline:
     elsewhere: Path
 
 
-def _logs(folder: Path) -> list[WandbLog]:
-    return [read_log(path) for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
-
-
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offline]:
     root = tmp_path_factory.mktemp("offline")
@@ -83,7 +79,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offline]:
         **unreachable,
     )  # fmt: skip
     wanted = target_runs(read_source(folder), "hashed")
-    logs = {log.id: log for log in _logs(folder)}
+    logs = {log.id: log for log in logs_of(folder)}
     yield Offline(folder, wanted, logs, code, output, listener.num_connections, home, elsewhere)
     listener.close()
 
@@ -103,17 +99,7 @@ def test_a_run_for_each_target_and_their_comparison(offline: Offline) -> None:
 
 def test_history_summary_configuration_group_and_tags(offline: Offline) -> None:
     for run in offline.wanted:
-        log = offline.logs[run.id]
-        assert (log.project, log.name, log.group, log.job_type) == ("proj", run.name, run.group, "bench")
-        assert sorted(log.tags) == sorted(run.tags)
-        rows = [row for row in log.history if "perf/batch_size" in row]
-        assert [{k: v for k, v in row.items() if k != "_step"} for row in rows] == [row.values for row in run.history]
-        assert [row["_step"] for row in rows] == [row.step for row in run.history]
-        assert {f"{table.name}/_type" for table in run.tables} <= log.summary.keys()
-        assert log.summary.items() >= run.summary.items()
-        assert log.config.items() >= run.config.items()
-        assert log.step_metrics["perf/*"] == "perf/batch_size"
-        assert (log.host, log.exit_code) == ("raybench", 0)
+        assert_logged(run, offline.logs[run.id], "proj")
 
 
 def test_nobody_was_called(offline: Offline) -> None:
@@ -148,7 +134,7 @@ def test_publishing_again_leaves_one_folder_for_each_run(offline: Offline, tmp_p
     folder = shutil.copytree(offline.folder, tmp_path / "run", symlinks=True)
     told = publish(folder, {})
     assert told.ok, told.text
-    logs = _logs(folder)
+    logs = logs_of(folder)
     assert len(logs) == 3
     assert sorted(len(log.history) for log in logs) == [1, 4, 4]
     assert state(folder).attempts == 2

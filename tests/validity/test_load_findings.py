@@ -180,12 +180,33 @@ def test_a_client_that_sends_a_tenth_of_a_second_late_is_the_limit_of_an_overloa
     assert found.evidence["lateness_p99_ms"] == pytest.approx(200)
 
 
-def test_a_client_that_is_late() -> None:
+def _late(by_ms: int) -> RunChange:
     def late(run: LoadRun) -> np.ndarray:
-        return np.where(run.columns.scheduled_ns >= 0, run.columns.scheduled_ns - 5 * MS, run.columns.scheduled_ns)
+        return np.where(run.columns.scheduled_ns >= 0, run.columns.scheduled_ns - by_ms * MS, run.columns.scheduled_ns)
 
-    found = _only(_findings(run=_columns(scheduled_ns=late)), "schedule_late", "warn")
+    return _columns(scheduled_ns=late)
+
+
+def test_a_client_that_pauses_between_an_answer_and_the_next_request() -> None:
+    found = _only(_findings(run=_late(60)), "schedule_late", "warn")
+    assert found.evidence["lateness_p99_ms"] == pytest.approx(60)
+    assert "pauses" in found.advice
+    # A millisecond more of thinking, next to answers of more than a second, changes nothing.
+    assert _findings(run=_late(5)) == []
+
+
+def test_a_client_that_is_behind_its_schedule() -> None:
+    def late(unit: LoadUnit, run: LoadRun) -> LoadRun:
+        mine = unit.target == "alpha" and unit.repeat == 0 and isinstance(unit.load, OpenLoad)
+        mine = mine and unit.load.rate_per_s == 6  # type: ignore[union-attr]
+        return (
+            replace(run, columns=replace(run.columns, scheduled_ns=run.columns.scheduled_ns - 5 * MS)) if mine else run
+        )
+
+    sweep = {**OPEN, "duration_s": 120}  # type: ignore[dict-item]
+    found = _only(_findings(sweep, run=late), "schedule_late", "warn")
     assert found.evidence["lateness_p99_ms"] == pytest.approx(5)
+    assert "schedule" in found.advice
 
 
 def test_requests_that_are_neither_running_nor_queued() -> None:
@@ -237,7 +258,7 @@ def test_users_beyond_what_the_engine_says_it_can_run() -> None:
 
 
 def test_decode_steps_without_graphs() -> None:
-    half = ServerSide(num_samples=99, mean_cuda_graph_fraction=0.5, max_running=8)
+    half = ServerSide(num_samples=99, decode_graph_fraction=0.5, max_running=8)
     found = _only(_findings(change=_told(server=half)), "decode_outside_graph", "warn")
     assert found.evidence["max_running"] == 8
 
@@ -247,6 +268,17 @@ def test_client_and_server_count_differently() -> None:
     server = ServerSide(num_samples=200, output_tok_per_s=1.0, samples=looks)
     found = _only(_findings(change=_told(server=server)), "counts_differ", "warn")
     assert found.evidence["difference_fraction"] > 1
+
+    def told(every_s: float) -> list[Finding]:
+        looks = sampled(*((t * every_s, 8.0, 0.0) for t in range(round(50 / every_s))))
+        tok_per_s = found.evidence["client_output_tok_per_s"] / 1.08
+        return _findings(
+            change=_told(server=ServerSide(num_samples=len(looks), output_tok_per_s=tok_per_s, samples=looks))
+        )
+
+    assert [finding.code for finding in told(0.25)] == ["counts_differ"]
+    # Of few looks the first and the last decide what lies between them.
+    assert told(2) == []
 
 
 def test_kernels_without_a_tuned_configuration() -> None:

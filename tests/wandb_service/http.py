@@ -1,5 +1,6 @@
 """The service's HTTP side: GraphQL, the stream of a run's files, uploads, faults."""
 
+import base64
 import gzip
 import json
 import re
@@ -72,6 +73,12 @@ class WandbService(Store):
         return 404, {}
 
 
+def _key(authorization: str) -> str:
+    """The key of a request: W&B's clients log in as the user `api`."""
+    kind, _, content = authorization.partition(" ")
+    return base64.b64decode(content).decode().removeprefix("api:") if kind == "Basic" else content
+
+
 class _Connection(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     service: WandbService
@@ -83,6 +90,11 @@ class _Connection(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
+        plain = {name: value for name, value in self.headers.items() if name.lower() != "authorization"}
+        with self.service.lock:
+            self.service.headers.append(repr((self.path, plain)).encode())
+            if not self.path.startswith("/uploads/"):
+                self.service.logged_in.add(_key(self.headers.get("Authorization") or ""))
         answer = self.service.answer(self.command, unquote(urlsplit(self.path).path), body)
         if answer is None:
             self.close_connection = True

@@ -95,6 +95,10 @@ class Store:
     """Operations and paths that this service does not know, or failed at."""
     received: list[bytes] = field(default_factory=list)
     """Every body, for tests that look for what must not be sent."""
+    headers: list[bytes] = field(default_factory=list)
+    """Addresses and headers of every request, but for what logs in."""
+    logged_in: set[str] = field(default_factory=set)
+    """Keys that requests came with; empty for one without."""
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def run(self, variables: Json, key: str = "name") -> StoredRun:

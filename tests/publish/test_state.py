@@ -1,0 +1,76 @@
+"""The publisher's own files: its lock, a torn state, a disk on which nothing can be written."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from publishers import builder_of, command, publish, state
+
+from raybench import process
+from raybench.errors import PublishError
+from raybench.publish.state import LOCK, STATE, publisher_lock, read_state
+
+
+def _folder(path: Path) -> Path:
+    return builder_of(sinks=["parquet"]).write(path / "run")
+
+
+def test_a_second_publisher_is_told_of_the_first(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    with publisher_lock(folder), pytest.raises(PublishError, match="another publisher is at work"):
+        publish(folder, {})
+    assert not (folder / STATE).exists()
+    assert publish(folder, {}).ok, "the lock went with its holder"
+
+
+def test_a_torn_state_is_as_good_as_none(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    (folder / STATE).write_text('{"version": 1, "sinks": {"par')
+    assert read_state(folder).sinks == {}
+    assert publish(folder, {}).ok
+    assert (state(folder, "parquet").state, state(folder, "parquet").attempts) == ("published", 1)
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(tmp_path: Path) -> None:
+    """Steps are places in the ledger; its wall clock is for the title only."""
+    builder = builder_of(sinks=["parquet"])
+    builder.records = [r.model_copy(update={"t": r.t - 5_000 * (r.seq > 20)}) for r in builder.records]
+    told = publish(builder.write(tmp_path / "run"), {})
+    assert told.ok, told.text
+    assert "with 6 rows" in told.text
+
+
+def _mounted(folder: Path, options: str, script: str) -> tuple[int, str]:
+    """A command with a file system of its own under a folder, which is a copy of what lay there."""
+    steps = (
+        f'cp -r "$1" "$1.copy" && mount -t tmpfs -o size=8m none "$1" && cp -r "$1.copy/." "$1" && {options}; {script}'
+    )
+    env = process.child_environment({"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHON": sys.executable})
+    return process.run(["unshare", "-rm", "sh", "-c", steps, "sh", str(folder)], env=env, timeout_s=300)
+
+
+PUBLISH = '"$PYTHON" -m raybench publish "$1"'
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ('mount -o remount,ro "$1"', "Read-only file system"),
+        ('(dd if=/dev/zero of="$1/full" bs=64k; dd if=/dev/zero of="$1/full2" bs=1) 2>/dev/null', "No space left"),
+    ],
+    ids=["read-only", "full"],
+)
+def test_where_nothing_can_be_written_it_is_said_so(tmp_path: Path, options: str, words: str) -> None:
+    folder = _folder(tmp_path)
+    if shutil.which("unshare") is None or _mounted(folder, "true", "true")[0] != 0:
+        pytest.skip("this machine does not let us mount a file system (unshare -rm)")
+    shutil.rmtree(folder.with_name("run.copy"))
+    code, output = _mounted(folder, options, PUBLISH)
+    assert code == PublishError.exit_code, output
+    assert words in output
+    assert "Traceback" not in output
+    code, output = command(folder)
+    assert code == 0, f"nothing was lost: {output}"
+    assert (folder / LOCK).is_file()
