@@ -392,9 +392,8 @@ class _Loop:
 
     def _write_loss(self, event: NodeLost) -> None:
         """What the lost node was running, or had waiting, has failed."""
-        failure = Failure(cause="node_lost", message=event.reason)
         start = self._fleet.start_of(event.node)
-        for key, attempt in self._dispatcher.running_on(event.node):
+        for key, attempt, failure in self._dispatcher.losses(event.node, event.reason):
             self._chronicle.append("unit_failed", failure, key=key, attempt=attempt, node=event.node, launch=start)
             self._watch.ended(key)
 

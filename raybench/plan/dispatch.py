@@ -127,6 +127,14 @@ class Dispatcher:
         found = self._nodes.get(node)
         return () if found is None else tuple(found.running.items())
 
+    def losses(self, node: str, reason: str) -> list[tuple[str, int, Failure]]:
+        """(key, attempt, failure) of everything that ends with the node: a point that only waited there never began."""
+        found: list[tuple[str, int, Failure]] = []
+        for number, (key, attempt) in enumerate(self.running_on(node)):
+            waited = number > 0 and isinstance(self._state(key).unit, Timed)
+            found.append((key, attempt, Failure(cause="withdrawn" if waited else "node_lost", message=reason)))
+        return found
+
     def needs_sample(self, key: str) -> bool:
         """True if no record of this sample is known yet."""
         return key not in self._samples
@@ -239,15 +247,14 @@ class Dispatcher:
         return self._backlog[key] if key in self._backlog else self._preflight.states[key]
 
     def _lose(self, event: NodeLost, actions: list[Action]) -> None:
+        losses = self.losses(event.node, event.reason)
         self._hosts.remove(event.node)
         node = self._nodes.pop(event.node, None)
         if node is None:
             return
         self._points.unpin(event.node)
-        for number, (key, attempt) in enumerate(node.running.items()):
-            waited = number > 0 and isinstance(self._state(key).unit, Timed)
-            cause = "withdrawn" if waited else "node_lost"
-            self._charge(key, Failure(cause=cause, message=event.reason), attempt, actions)
+        for key, attempt, failure in losses:
+            self._charge(key, failure, attempt, actions)
         if node.leaving is None:
             self._replace(node, actions)
 

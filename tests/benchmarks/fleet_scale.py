@@ -100,13 +100,20 @@ class Sleeper:
 
 def measure(folder: Path, num_nodes: int, num_units: int) -> dict[str, float]:
     """Figures of one run."""
-    actors: list[Any] = []
     decorate: Any = ray.remote
     remote = decorate(concurrency_groups={"work": 1, "samples": 1, "control": 1}, max_restarts=0, num_cpus=0)(Sleeper)
 
+    specs = [
+        NodeSpec(run_id="r", node=f"n{number}", accelerator="H200", num_gpus=8, declared_host=f"simulated:n{number}",
+                 ray_node_id=None)
+        for number in range(num_nodes)
+    ]  # fmt: skip
+    # All processes first: their start is Ray's, and on two cores it takes longer than a node may take to join.
+    actors = {spec.node: remote.options(num_gpus=8).remote(spec) for spec in specs}
+    ray.get([actor.facts.remote() for actor in actors.values()])
+
     def make(spec: NodeSpec, options: dict[str, Any]) -> Any:
-        actors.append(remote.options(num_gpus=8).remote(spec))
-        return actors[-1]
+        return actors[spec.node]
 
     settings = config(targets=simulated_targets()[:1], evals=[], engine={})
     plan = Plan(units=tuple(point(place, -(-num_units // num_nodes)) for place in range(num_units)))
@@ -131,7 +138,7 @@ def measure(folder: Path, num_nodes: int, num_units: int) -> dict[str, float]:
     asyncio.run(body())
     wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
     journal.close()
-    gaps_ms = sorted(1000 * gap for actor in actors for gap in ray.get(actor.gaps_s.remote()))
+    gaps_ms = sorted(1000 * gap for actor in actors.values() for gap in ray.get(actor.gaps_s.remote()))
     assert len(fold(read(folder)).done) == num_units, "a unit has no result"
     return {
         "nodes": num_nodes, "units": num_units, "wall_s": round(wall_s, 1), "driver_cpu_s": round(cpu_s, 1),

@@ -746,8 +746,10 @@ def test_a_point_that_only_waited_costs_nothing_when_its_node_is_lost_or_its_eng
         dispatcher.handle(UnitFailed("n0", "a-s-3-0-0", attempt, Failure(cause="withdrawn", message="it waited")))
         dispatcher.handle(UnitFailed("n0", "a-s-2-0-0", attempt, Failure(cause="withdrawn", message="it waited")))
     assert dispatcher.counts()["given_up"] == 0
+    told = [(key, failure.cause) for key, _, failure in dispatcher.losses("n0", "gone")]
+    assert [cause for _, cause in told] == ["node_lost", "withdrawn"]
     lost = dispatcher.handle(NodeLost("n0", "gone"))
-    assert lost == [ReplaceNode(0)]
+    assert lost == [ReplaceNode(0)] and dispatcher.losses("n0", "gone") == []
     assert dispatcher.counts() == {"pending": 2, "running": 0, "done": 1, "dropped": 0, "given_up": 0}
 
 
