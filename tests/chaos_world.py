@@ -389,7 +389,9 @@ def play(order: Order, faults: list[Fault], seed: int) -> tuple[World, tuple[Led
     """Sessions until everything is done, as a user resumes a run that was cut off; returns what the ledger holds."""
     world = World(random.Random(seed))
     for number in range(MAX_SESSIONS):
-        session(replace(order, resume=number > 0), world, [fault for fault in faults if fault.session == number])
+        mine = [fault for fault in faults if fault.session == number]
+        if not session(replace(order, resume=number > 0), world, mine):
+            continue
         records = read(order.folder)
         view = fold(records)
         if not view.missing_units():
