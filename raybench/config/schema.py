@@ -98,6 +98,8 @@ class FaultConfig(Record):
     """Tokens of a system prompt that the server slips into every chat."""
     ignore_seed: bool = False
     """Every repeat of a question gets the same reply, as from an engine that samples with one seed."""
+    slow_factor: float = Field(default=1, ge=1)
+    """Prefill and decode take so many times as long."""
     on_nodes: tuple[str, ...] = ()
     """Names of the nodes (`n0`) that play these faults; empty = all."""
 
@@ -226,10 +228,17 @@ class OneBatchSweep(Record):
     """Measured passes of every point on one launch."""
     launches: int = Field(default=1, ge=1)
     """Engine starts over which everything is repeated."""
+    every_node: bool = False
+    """True: every node of a target does all of it, and the report ranks the nodes (fleet acceptance). False: the
+    target's nodes share the repeats."""
     warm_up: WarmUp = WarmUp()
     """Warm-up at the measured shape."""
     timeout_s: float = Field(default=1800, gt=0)
     """Limit of one unit in seconds."""
+
+    def num_repeats(self, num_nodes: int) -> int:
+        """Passes of every point on one launch, over all nodes of a target."""
+        return self.repeats * (num_nodes if self.every_node else 1)
 
     @field_validator("batch_sizes")
     @classmethod

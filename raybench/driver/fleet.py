@@ -1,7 +1,7 @@
 """Actions become calls on actors, what comes back becomes occurrences: an event with the records that it leaves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +49,14 @@ JOIN_TIMEOUT_S = 180.0
 JOIN_LOOK_S = 5.0
 """Between two looks at the cluster while a node is awaited."""
 CLOSE_TIMEOUT_S = 40.0
+STOP_LIMIT_S = 180.0
+"""For a node to stop its engine, which it kills after a grace: one that does not answer is paused or cut off."""
+START_GRACE_S = 300.0
+"""Beyond the engine's own limit, which its node keeps, without a word from it."""
+
+
+class _Silent(Exception):
+    """A node does not answer, though Ray takes it for alive: a process that is paused is no death to Ray."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +243,7 @@ class Fleet:
     async def _guarded(self, node: str | None, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except RayActorError as error:
+        except (RayActorError, _Silent) as error:
             member = self._members.get(node or "")
             if member is None:
                 self._tell(Occurrence(None, bug=error))
@@ -343,7 +351,8 @@ class Fleet:
         member.start = start
         launch = self._launch(action, start, member.slot)
         try:
-            async for item in _stream(member.actor.start_engine, launch):
+            limit_s = launch.engine.startup_timeout_s + START_GRACE_S
+            async for item in _talking(_stream(member.actor.start_engine, launch), limit_s):
                 if isinstance(item, EngineFacts):
                     total = next((p.duration_s for p in item.startup if p.name == "total"), 0.0)
                     line = f"{action.node} {action.target}: ready after {total:.1f} s at {item.url}"
@@ -370,7 +379,7 @@ class Fleet:
 
     async def _stop(self, action: StopEngine) -> None:
         member = self._members[action.node]
-        await member.actor.stop_engine.remote()
+        await _in_time(_value(member.actor.stop_engine.remote()), STOP_LIMIT_S, "did not stop its engine")
         start, member.start = member.start, None
         decision = Decision(what="stop_engine", reason=action.reason)
         line = f"{action.node}: engine stopped ({action.reason})"
@@ -458,3 +467,18 @@ async def _closed(actor: Any) -> None:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+async def _in_time(answer: Awaitable[Any], limit_s: float, what: str) -> Any:
+    """Raises _Silent when the answer does not come."""
+    try:
+        return await asyncio.wait_for(answer, limit_s)
+    except TimeoutError:
+        raise _Silent(f"it {what} within {limit_s:.0f} s") from None
+
+
+async def _talking(items: AsyncIterator[Any], limit_s: float) -> AsyncIterator[Any]:
+    """The items of a stream. Raises _Silent when none comes for too long."""
+    end = object()
+    while (item := await _in_time(anext(items, end), limit_s, "said nothing of its engine")) is not end:
+        yield item

@@ -56,12 +56,13 @@ def interpolated(table: dict[int, float], batch_size: int) -> float:
 
 def prefill_s(model: SimulatedConfig, batch_size: int, input_tokens: int) -> float:
     """Simulated seconds until the last prompt of a batch has been read."""
-    return batch_size * input_tokens / interpolated(model.prefill_tok_per_s, batch_size)
+    seconds = batch_size * input_tokens / interpolated(model.prefill_tok_per_s, batch_size)
+    return seconds * model.faults.slow_factor
 
 
 def step_s(model: SimulatedConfig, batch_size: int) -> float:
     """Simulated seconds of one decode step."""
-    return interpolated(model.itl_ms, batch_size) / 1000
+    return interpolated(model.itl_ms, batch_size) / 1000 * model.faults.slow_factor
 
 
 def share(*parts: str | int) -> float:

@@ -163,6 +163,12 @@ class Backlog:
             if (head := self._head(self._of(group[0]).timed.get(group, []))) is not None:
                 self._offer(group, head)
 
+    def disown_group(self, group: Group) -> None:
+        """Take a group from whoever has it; the caller gives it to another at once."""
+        owner = self._owners.pop(group, None)
+        if owner is not None:
+            self._owned[owner].pop(group, None)
+
     def first_timed(self, target: str, may: Callable[[Group], bool]) -> tuple[int, int] | None:
         """(place, launch) of the earliest point of a group that `may` be had; None for none."""
         found = [(self.place(head), group[3]) for group, head in self._heads(target) if may(group)]

@@ -55,7 +55,7 @@ from raybench.plan.events import (
 )
 from raybench.plan.hosts import Hosts
 from raybench.plan.points import Points
-from raybench.plan.preflight import Preflight
+from raybench.plan.preflight import Preflight, places_of
 from raybench.plan.states import ENGINE_START_TRIES, REPLACEMENTS, RETRIES, EngineState, NodeState, UnitState
 from raybench.records import AnyUnit, CheckUnit, EvalUnit, Failure, Timed
 
@@ -86,7 +86,7 @@ class Dispatcher:
         work = [unit for unit in every if not isinstance(unit, CheckUnit)]
         states = (UnitState(u, "done" if u.key in finished else "pending", tried.get(u.key, 0)) for u in work)
         self._backlog = Backlog(states)
-        self._points = Points(self._backlog)
+        self._points = Points(self._backlog, places_of(slots))
         self._preflight = Preflight((unit for unit in every if isinstance(unit, CheckUnit)), slots, tried)
         self._samples = set(done_samples)
         self._nodes: dict[str, NodeState] = {}
@@ -172,6 +172,7 @@ class Dispatcher:
             self._give_up_stopped(actions)
             self._give_up_failed_first(actions)
             self._give_up_unreachable(actions)
+            self._give_up_homeless(actions)
         self._schedule(self._nodes if touched is None else touched, actions)
         return actions
 
@@ -181,6 +182,7 @@ class Dispatcher:
                 self._awaited.discard(event.slot)
                 self._nodes[event.node] = NodeState(event.slot, event.hosts, self._slots[event.slot])
                 self._hosts.add(event.node)
+                self._points.joined(event.node, event.slot, self._slots[event.slot])
             case NodeLost():
                 self._lose(event, actions)
             case NodeLeaving():
@@ -458,6 +460,20 @@ class Dispatcher:
             for state in self._backlog.pending(target):
                 if not any(_serves(node, state.unit) for _, node in nodes):
                     self._give_up(state, self._why_unreachable(target), actions)
+
+    def _give_up_homeless(self, actions: list[Action]) -> None:
+        """Give up pending units that one slot alone may do and that no node of it, present or awaited, can do."""
+        if self._draining or not self._points.any_at_home:
+            return
+        for state in self._backlog.pending():
+            bound, slot = self._points.home(state.unit)
+            if not bound or slot in self._awaited:
+                continue
+            nodes = [(name, node) for name, node in self._nodes.items() if node.slot == slot]
+            target = state.unit.target
+            if any((not n.leaving and self._may_start(name, target)) or _serves(n, state.unit) for name, n in nodes):
+                continue
+            self._give_up(state, self._why_unreachable(target), actions)
 
     def _may_start(self, name: str, target: str) -> bool:
         return self._start_failures.get((name, target), 0) < ENGINE_START_TRIES

@@ -42,20 +42,21 @@ def _perf_units(
 ) -> list[PerfUnit]:
     units: list[PerfUnit] = []
     for launch in range(sweep.launches):
-        for repeat in range(sweep.repeats):
+        for repeat in range(sweep.num_repeats(target.nodes)):
+            place, again = divmod(repeat, sweep.repeats) if sweep.every_node else (None, repeat)
             sizes = list(sweep.batch_sizes)
             # A fixed order would give every point the same neighbour, and drift would look like an effect of size.
-            random.Random(order_seed(config.seed, sweep.name, repeat, launch)).shuffle(sizes)
+            random.Random(order_seed(config.seed, sweep.name, again, launch)).shuffle(sizes)
             for order, batch_size in enumerate(sizes):
                 load = OneBatchLoad(
                     batch_size=batch_size, input_tokens=sweep.input_tokens, output_tokens=sweep.output_tokens
                 )
-                seed = prompt_seed(config.seed, sweep.name, load, repeat, launch)
+                seed = prompt_seed(config.seed, sweep.name, load, again, launch)
                 key = perf_key(identity | {"sweep": sweep.name}, load, seed, (repeat, launch), sweep.warm_up)
                 units.append(
                     PerfUnit(
                         key=key, target=target.name, sweep=sweep.name, load=load, repeat=repeat, launch=launch,
-                        order=order, prompt_seed=seed, warm_up=sweep.warm_up, timeout_s=sweep.timeout_s,
+                        order=order, prompt_seed=seed, place=place, warm_up=sweep.warm_up, timeout_s=sweep.timeout_s,
                     )
                 )  # fmt: skip
     return units

@@ -6,28 +6,63 @@ it has come back, no other point of its target runs on any node; when it has bee
 it, for a fleet would only fail at the same thing many times over.
 """
 
+from collections.abc import Iterable, Mapping
+
 from raybench.plan.backlog import Backlog, Group, group_of
 from raybench.plan.states import EngineState, UnitState
-from raybench.records import AnyUnit, LoadUnit, Timed
+from raybench.records import AnyUnit, LoadUnit, PerfUnit, Timed
 
 
 class Points:
     """The point that goes first in every target, and what follows for its nodes."""
 
-    def __init__(self, backlog: Backlog) -> None:
-        """A target of which a point has come back in an earlier session needs no first one any more."""
+    def __init__(self, backlog: Backlog, places: Mapping[tuple[str, int], int] | None = None) -> None:
+        """A target of which a point has come back in an earlier session needs no first one any more.
+
+        `places`: slot of each (target, place). The groups of a place are its slot's own, whichever node fills it, and
+        no point of theirs goes first: they are there to see whether each node is well.
+        """
         self._backlog = backlog
+        self._homes: dict[Group, int | None] = {}
+        for state in backlog.units():
+            unit = state.unit
+            if isinstance(unit, PerfUnit) and unit.place is not None:
+                self._homes[group_of(unit)] = (places or {}).get((unit.target, unit.place))
+        self._backlog_home()
         first: dict[str, UnitState] = {}
         proven: set[str] = set()
         for state in backlog.units():
             unit = state.unit
-            if not isinstance(unit, Timed):
+            if not isinstance(unit, Timed) or group_of(unit) in self._homes:
                 continue
             if state.state == "done":
                 proven.add(unit.target)
             elif unit.target not in first or _cost(unit) < _cost(first[unit.target].unit):
                 first[unit.target] = state
         self._first = {target: state for target, state in first.items() if target not in proven}
+
+    def _backlog_home(self) -> None:
+        for group, slot in self._homes.items():
+            if self._backlog.owner(group) is None:
+                self._backlog.own(group, _home(slot))
+
+    def joined(self, name: str, slot: int, targets: Iterable[str]) -> None:
+        """A node fills a slot: the groups of its places are its own from now on."""
+        for group, home in self._homes.items():
+            if home == slot and group[0] in targets:
+                self._backlog.disown_group(group)
+                self._backlog.own(group, name)
+
+    def home(self, unit: AnyUnit) -> tuple[bool, int | None]:
+        """(True, slot) for a unit that only the node of this slot may do, None where no slot has its place;
+        (False, None) for one that any node of its target may do."""
+        group = group_of(unit) if isinstance(unit, Timed) else None
+        return (True, self._homes[group]) if group in self._homes else (False, None)
+
+    @property
+    def any_at_home(self) -> bool:
+        """True if there are units that only one node may do."""
+        return bool(self._homes)
 
     def first(self, target: str) -> UnitState | None:
         """The point that must come back before any other runs; None where one has, or where none could."""
@@ -77,6 +112,7 @@ class Points:
     def unpin(self, name: str, target: str | None = None) -> None:
         """Let other nodes take the groups of a node that can no longer serve them."""
         self._backlog.disown(name, target)
+        self._backlog_home()
 
     def spare(self, name: str, engine: EngineState, num_others: int) -> bool:
         """True if the node's next point may wait there: it is of a group of the node's own, or there are more free
@@ -100,6 +136,11 @@ class Points:
             found.append((self._backlog.place(block), 0))
         place = min((one for one in found if one is not None), default=None)
         return None if place is None else (place[0], target, place[1])
+
+
+def _home(slot: int | None) -> str:
+    """Owner of a slot's groups while no node fills it; no node is called so."""
+    return f"slot {slot}"
 
 
 def _cost(unit: AnyUnit) -> tuple[int, int, float]:

@@ -19,10 +19,7 @@ class Preflight:
         self, checks: Iterable[CheckUnit], slots: Mapping[int, tuple[str, ...]], attempts: Mapping[str, int]
     ) -> None:
         """`attempts`: highest attempt of each key in earlier sessions, whose engines are gone with their checks."""
-        places: dict[tuple[str, int], int] = {}
-        for slot in sorted(slots):
-            for target in slots[slot]:
-                places[target, sum(1 for name, _ in places if name == target)] = slot
+        places = places_of(slots)
         self._owed: dict[tuple[str, int], list[UnitState]] = {}
         self.states: dict[str, UnitState] = {}
         """By key."""
@@ -49,3 +46,14 @@ class Preflight:
             node.engine.checked.add(state.unit.key)
         if stop is not None:
             self.stopped.setdefault(state.unit.target, stop)
+
+
+def places_of(slots: Mapping[int, tuple[str, ...]]) -> dict[tuple[str, int], int]:
+    """Slot of each (target, place): a target's places are its slots in their order."""
+    places: dict[tuple[str, int], int] = {}
+    count: dict[str, int] = {}
+    for slot in sorted(slots):
+        for target in slots[slot]:
+            places[target, count.get(target, 0)] = slot
+            count[target] = count.get(target, 0) + 1
+    return places

@@ -59,13 +59,15 @@ class PerfUnit(Record):
     load: OneBatchLoad
     """The load point."""
     repeat: int = Field(ge=0)
-    """Number of the repeat within the launch, from 0."""
+    """Number of the repeat within the launch, from 0; where every node does all, counted on from node to node."""
     launch: int = Field(ge=0)
     """Number of the engine launch that is asked for, from 0."""
     order: int = Field(ge=0)
     """Place of this point in the drawn order of its (sweep, repeat, launch)."""
     prompt_seed: int
-    """Seed of the prompts' tokens; distinct for every point, repeat and launch."""
+    """Seed of the prompts' tokens; distinct for every point, repeat and launch, and the same on every node."""
+    place: int | None = Field(default=None, ge=0)
+    """Which of the target's nodes is to do it, from 0; None = any. A node that replaces a lost one takes its place."""
     warm_up: WarmUp
     """Warm-up before the measured pass."""
     timeout_s: float = Field(gt=0)

@@ -1,6 +1,7 @@
 """The report as a Markdown page: verdict and findings first, numbers after. Pure."""
 
 from raybench.report import diagnosis_page, numbers, tables
+from raybench.report.acceptance_page import acceptance_section
 from raybench.report.accuracy_page import accuracy_blocks, differences
 from raybench.report.fleet_page import fleet_section
 from raybench.report.model import Comparison, PerfRow, Report
@@ -21,6 +22,7 @@ def render(report: Report) -> str:
         *_head(report),
         *_findings(report),
         *_performance(report),
+        *acceptance_section(report.acceptances),
         *serving_section(report),
         *_comparisons(report),
         *accuracy_blocks(report),

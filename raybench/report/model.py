@@ -15,6 +15,7 @@ from raybench.report.serving_model import LoadRatioRow, LoadRow, SearchRow
 from raybench.report.spread import Spread
 from raybench.stats.accuracy import AccuracyScore
 from raybench.stats.compare import AccuracyComparison, Ratio
+from raybench.validity.acceptance import Acceptance
 from raybench.validity.counterfactual import Counterfactual
 from raybench.validity.diagnosis import Diagnosis
 from raybench.validity.timed import TimedConfiguration
@@ -474,6 +475,8 @@ class Report(Record):
     """Scores under smaller limits of the replies, where replies are long enough to tell."""
     fleet: FleetTimes | None = None
     """What was predicted against what came; None where nothing was predicted."""
+    acceptances: tuple[Acceptance, ...] = ()
+    """Nodes beside each other, where every node did the same work."""
 
     @property
     def simulated(self) -> bool:

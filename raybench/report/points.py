@@ -81,7 +81,7 @@ def _row(view: RunView, target: TargetConfig, sweep: OneBatchSweep, size: int) -
     inputs, outputs = over(lambda v: v.input_tok_per_s), over(lambda v: v.output_tok_per_s)
     return PerfRow(
         target=target.name, sweep=sweep.name, batch_size=size, input_tokens=load.input_tokens,
-        output_tokens=load.output_tokens, num_planned=sweep.repeats * sweep.launches,
+        output_tokens=load.output_tokens, num_planned=sweep.num_repeats(target.nodes) * sweep.launches,
         latency_s=over(lambda v: v.latency_s),
         first_ttft_s=over(lambda v: v.first_ttft_s),
         median_ttft_s=over(lambda v: v.median_ttft_s),

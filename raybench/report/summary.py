@@ -15,6 +15,7 @@ from raybench.report.points import perf_rows
 from raybench.report.preflight_page import preflight_rows
 from raybench.report.scores import eval_rows
 from raybench.report.serving_rows import load_rows, ratio_rows, search_rows
+from raybench.validity.acceptance import acceptance_findings, acceptances
 from raybench.validity.counterfactual import counterfactual
 from raybench.validity.diagnosis import diagnoses
 from raybench.validity.engine import KERNEL_ARGS, engine_findings, simulated_targets, used_engines
@@ -36,6 +37,7 @@ def make_report(view: RunView, more_findings: Iterable[Finding] = ()) -> Report:
         *more_findings,
         *engine_findings(view),
         *perf_findings(view),
+        *acceptance_findings(view),
         *load_findings(view),
         *load_trend_findings(view),
         *preflight_findings(view),
@@ -59,6 +61,7 @@ def make_report(view: RunView, more_findings: Iterable[Finding] = ()) -> Report:
         serving=serving,
         serving_ratios=ratio_rows(serving),
         searches=search_rows(view),
+        acceptances=acceptances(view),
         counterfactuals=tuple(curve for one in evals if (curve := counterfactual(one.scored)) is not None),
         fleet=fleet_times(view),
     )

@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raybench.report import numbers
+from raybench.report.acceptance_page import acceptance_lines
 from raybench.report.accuracy_words import against_parts, interval_parts, rates_text, score_text, timed_text
 from raybench.report.diagnosis_page import diagnosis_lines
 from raybench.report.model import Comparison, EvalRow, PerfRow, Report, Spread
@@ -40,6 +41,8 @@ def print_report(report: Report, console: Console) -> None:
     for sweep in dict.fromkeys(row.sweep for row in report.perf):
         console.print()
         _print_sweep(report, sweep, console)
+    for line in acceptance_lines(report.acceptances):
+        console.print(Text(f"FLEET {line}"))
     print_serving(report, console)
     if report.evals:
         console.print()

@@ -33,6 +33,7 @@ TITLES = {
     "decode_outside_graph": "Decode steps ran outside of CUDA graphs",
     "counts_differ": "Client and server count different tokens",
     "untuned_kernels": "Kernels run without a tuned configuration",
+    "slow_node": "A node is slower than the others at the same work",
     "shared_host": "Another engine was up on the same machine",
     "foreign_processes": "Other engines or GPU users were on a machine",
     "throttled": "GPUs lowered their clocks",

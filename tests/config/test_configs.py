@@ -21,6 +21,7 @@ def test_the_configurations_are_found() -> None:
         "simulated-h200-b200",
         "h200-one-gpu",
         "h200-one-rank",
+        "acceptance",
         "h200-eight-gpus",
         "qwen3-235b-fp8",
     }
@@ -39,7 +40,9 @@ def test_a_shipped_configuration_is_read_and_planned(path: Path) -> None:
         assert engine_of(config, target).args.get("trust-remote-code", True) is True
         perf = [u for u in plan.units if isinstance(u, PerfUnit) and u.target == target.name]
         samples = [s for u in plan.units if isinstance(u, EvalUnit) and u.target == target.name for s in u.samples]
-        assert len(perf) == sum(len(s.batch_sizes) * s.repeats * s.launches for s in config.batch_sweeps)
+        assert len(perf) == sum(
+            len(s.batch_sizes) * s.num_repeats(target.nodes) * s.launches for s in config.batch_sweeps
+        )
         loads = [u for u in plan.units if isinstance(u, LoadUnit) and u.target == target.name]
         assert bool(loads) == bool(config.serving_sweeps)
         assert len({s.key for s in samples}) == len(samples)

@@ -341,3 +341,43 @@ def test_an_overdue_unit_is_ended_at_its_node_and_a_node_that_does_not_is_lost()
 
     play(clouds, script)
     assert clouds.actors[0].killed and "end_unit" in clouds.actors[0].calls
+
+
+class Paused(FakeActor):
+    """Its process is stopped while its engine stops: Ray takes it for alive."""
+
+    async def _stop_engine(self) -> AsyncIterator[Any]:
+        await asyncio.sleep(3600)
+        yield None
+
+
+class PausedAtStart(FakeActor):
+    """Its process is stopped while its engine starts."""
+
+    async def _start_engine(self, launch: Any) -> AsyncIterator[Any]:
+        yield "starting"
+        await asyncio.sleep(3600)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [(Paused, "it did not stop its engine within 0 s"), (PausedAtStart, "it said nothing of its engine within 0 s")],
+)
+def test_a_node_that_is_paused_while_its_engine_starts_or_stops_is_lost(
+    kind: type[FakeActor], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "STOP_LIMIT_S", 0.2)
+    monkeypatch.setattr(fleet_module, "START_GRACE_S", 0.2 - CONFIG.engine.startup_timeout_s)
+    clouds = FakeCloud(kind)
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.do(StartEngine("n0", "a", 0))
+        if kind is Paused:
+            assert isinstance((await heard()).event, EngineReady)
+            fleet.do(StopEngine("n0", "no work left"))
+        event = (await heard()).event
+        assert event == NodeLost("n0", reason)
+        assert clouds.actors[0].killed
+
+    play(clouds, script)

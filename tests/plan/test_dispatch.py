@@ -48,11 +48,13 @@ from raybench.records import (
 SAMPLING = Sampling(temperature=0, max_tokens=8)
 
 
-def perf(target: str, batch_size: int, repeat: int = 0, launch: int = 0, sweep: str = "s") -> PerfUnit:
+def perf(
+    target: str, batch_size: int, repeat: int = 0, launch: int = 0, sweep: str = "s", place: int | None = None
+) -> PerfUnit:
     return PerfUnit(
         key=f"{target}-{sweep}-{batch_size}-{repeat}-{launch}", target=target, sweep=sweep,
         load=OneBatchLoad(batch_size=batch_size, input_tokens=4, output_tokens=4), repeat=repeat, launch=launch,
-        order=0, prompt_seed=1, warm_up=WarmUp(), timeout_s=1,
+        order=0, prompt_seed=1, warm_up=WarmUp(), timeout_s=1, place=place,
     )  # fmt: skip
 
 
@@ -170,6 +172,7 @@ class World:
             for other in (self.running.keys() | self.starting) - {action.node}:
                 assert self.hosts[self.node_slot[other]] != mine
             self._in_turn(action, list(beside.values()))
+            assert action.unit.place in (None, self._place(action.node, engine[0]))
         elif isinstance(action.unit, CheckUnit):
             assert not beside
             assert action.unit.key in self._owed(action.node)
@@ -198,11 +201,14 @@ class World:
 
     def _owed(self, node: str) -> set[str]:
         """Checks of the node's place that have not ended on its engine."""
-        engine, slot = self.engines[node], self.node_slot[node]
+        engine = self.engines[node]
         assert engine is not None
-        place = sorted(s for s, targets in self.slots.items() if engine[0] in targets).index(slot)
+        place = self._place(node, engine[0])
         mine = {unit.key for unit in self.checks if (unit.target, unit.place) == (engine[0], place)}
         return mine - self.checked[node] - set(self.given_up)
+
+    def _place(self, node: str, target: str) -> int:
+        return sorted(s for s, targets in self.slots.items() if target in targets).index(self.node_slot[node])
 
     def step(self) -> None:
         """One thing happens: an answer arrives, a unit ends or fails, a node dies, a late result comes."""
@@ -339,12 +345,18 @@ def play(seed: int, fault_share: float) -> World:
             for repeat in range(2)
             for size in (1, 2)
         ]
+        if rng.random() < 0.4:
+            # One place more than there are nodes: nobody can do its points.
+            num_places = sum(target in served for served in slots.values()) + 1
+            units += [
+                perf(target, size, place, sweep="every", place=place) for place in range(num_places) for size in (1, 2)
+            ]
         units += [block(target, i, 3, rng.choice([1, 6, 8])) for i in range(rng.randint(0, 4))]
     checks = [check(t, name, place) for t in targets for name in ("prompt", "canary") for place in range(len(slots))]
     checks = checks if rng.random() < 0.7 else []
     world = World(Dispatcher([*checks, *units], slots), slots, hosts, rng, fault_share, checks=checks)
     for unit in units:
-        if isinstance(unit, PerfUnit):
+        if isinstance(unit, PerfUnit) and unit.place is None:
             world.first_points.setdefault(unit.target, unit.key)
     world.evals = [unit.key for unit in units if isinstance(unit, EvalUnit)]
     for slot in slots:
@@ -363,7 +375,10 @@ def play(seed: int, fault_share: float) -> World:
     assert {u.key for u in units} - ended <= world.dropped
     assert world.dispatcher.counts()["dropped"] == len(units) - len(ended)
     if fault_share == 0:
-        assert {u.key for u in units if u.target in served} - world.dropped <= set(world.done)
+        places = {target: sum(target in one for one in slots.values()) for target in targets}
+        homeless = {u.key for u in units if isinstance(u, PerfUnit) and u.place == places[u.target]}
+        assert {u.key for u in units if u.target in served} - world.dropped - homeless <= set(world.done)
+        assert homeless <= set(given_up)
     return world
 
 
@@ -759,3 +774,33 @@ def test_a_node_that_joins_late_gets_work_and_what_waits_for_it_is_not_given_up(
     assert given(dispatcher.handle(EngineReady("n0"))) == [("n0", "a-e0")]
     dispatcher.handle(NodeJoined("n1", 1, frozenset(["n1"])))
     assert given(dispatcher.handle(EngineReady("n1"))) == [("n1", "a-e1")]
+
+
+def test_every_node_does_the_points_of_its_own_place_and_a_node_in_its_stead_the_rest() -> None:
+    units = [perf("a", size, place, sweep="every", place=place) for place in range(2) for size in (1, 2)]
+    dispatcher = Dispatcher(units, {0: ("a",), 1: ("a",)})
+    actions = started(dispatcher, {"n0": "a", "n1": "a"})
+    assert [(a.node, a.unit.key) for a in actions if isinstance(a, RunUnit)][-1] == ("n1", "a-every-2-1-0")
+    for size in (1, 2):
+        dispatcher.handle(UnitDone("n0", f"a-every-{size}-0-0", 1))
+    assert not dispatcher.finished
+    # The quick node takes nothing of the lost one's: what it did would say nothing of the other machine.
+    actions = dispatcher.handle(NodeLost("n1", "kill -9"))
+    assert [a for a in actions if isinstance(a, RunUnit)] == []
+    dispatcher.handle(NodeJoined("n2", 1, frozenset(["n2"])))
+    actions = dispatcher.handle(EngineReady("n2"))
+    assert {(a.node, a.unit.key) for a in actions if isinstance(a, RunUnit)} == {
+        ("n2", "a-every-1-1-0"),
+        ("n2", "a-every-2-1-0"),
+    }
+
+
+def test_points_of_a_place_that_no_node_fills_are_given_up_and_the_others_are_measured() -> None:
+    units = [perf("a", 1, place, sweep="every", place=place) for place in range(2)]
+    dispatcher = Dispatcher(units, {0: ("a",), 1: ("a",)})
+    dispatcher.handle(NodeJoined("n0", 0, frozenset(["n0"])))
+    actions = dispatcher.handle(SlotLost(1, "no machine"))
+    assert [(a.key, a.failure.message) for a in actions if isinstance(a, GiveUp)] == [
+        ("a-every-1-1-0", "no node is left that could serve the target; no machine")
+    ]
+    assert runs(dispatcher.handle(EngineReady("n0"))) == ["a-every-1-0-0"]

@@ -1,0 +1,196 @@
+"""Random fault schedules on a real Ray cluster of fake nodes: `python tests/benchmarks/chaos.py [NUM [FIRST_SEED]]`.
+
+Every schedule is a whole run with simulated engines and one to three faults at random moments, resumed where the driver
+died. It must give what the undisturbed run gives (samples, replies, scores, verdict), end every attempt once and leave
+no process. Prints a line for each, and the time lost by kind of fault; exit code 1 if a schedule gave something else.
+A paused node is a worker that is stopped for a while; a full disk is a small file system of its own (needs root).
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from threading import Timer
+from typing import Any
+
+import yaml
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+from cli_runs import (  # noqa: E402
+    CliRun,
+    assert_each_attempt_ended_once,
+    assert_none_survives,
+    cli_run,
+    finished,
+    records,
+    results,
+)
+from faults.real_faults import (  # noqa: E402
+    CONFIG,
+    FakeNodes,
+    driver_killed,
+    host_lost,
+    judged,
+    parent,
+    publisher_killed,
+    raylet_killed,
+    server_of,
+    tail_torn,
+    worker_killed,
+)
+
+TIMING = {
+    "prefill_tok_per_s": {1: 4000}, "itl_ms": {1: 5}, "jitter_fraction": 0, "startup_s": 0, "accuracy": {"sums": 1.0},
+    "reply_tokens": {"sums": 40},
+}  # fmt: skip
+
+
+def node_paused(run: CliRun, nodes: FakeNodes) -> None:
+    """A worker that gets no CPU for a while, as on a machine that swaps."""
+    worker = parent(server_of(run, "h200"))
+    os.kill(worker, signal.SIGSTOP)
+    Timer(8.0, _wake, [worker]).start()
+
+
+def _wake(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        return
+
+
+def server_killed(run: CliRun, nodes: FakeNodes) -> None:
+    os.kill(server_of(run, "b200"), signal.SIGKILL)
+
+
+def disk_full(run: CliRun, nodes: FakeNodes) -> None:
+    """What is left of the run folder's file system is taken."""
+    with (run.folder.parent / "ballast").open("wb") as file:
+        try:
+            while True:
+                file.write(b"0" * 4096)
+                file.flush()
+        except OSError:
+            return
+
+
+FAULTS: dict[str, Callable[[CliRun, FakeNodes], None]] = {
+    "worker": worker_killed, "raylet": raylet_killed, "host": host_lost, "driver": driver_killed,
+    "publisher": publisher_killed, "torn tail": tail_torn, "paused node": node_paused, "server": server_killed,
+    "full disk": disk_full,
+}  # fmt: skip
+ENDS_DRIVER = ("driver", "torn tail", "full disk")
+
+
+class SmallDisk:
+    """A file system for a run folder that can be filled; without root the folder's own, which cannot."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(folder)]
+        self.is_small = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+
+    def close(self) -> None:
+        if self.is_small:
+            subprocess.run(["umount", str(self.folder)], check=True)
+
+
+def schedule(seed: int, *, disk: bool) -> list[tuple[str, int]]:
+    """(fault, number of units that are done by then)."""
+    rng = random.Random(f"real chaos {seed}")
+    kinds = [kind for kind in FAULTS if disk or kind != "full disk"]
+    return sorted(((rng.choice(kinds), rng.randint(1, 6)) for _ in range(rng.randint(1, 3))), key=lambda one: one[1])
+
+
+def play(seed: int, path: Path, nodes: FakeNodes, folder: Path) -> tuple[list[str], dict[str, Any]]:
+    """One schedule; returns the faults that were played and what the run came to."""
+    disk = SmallDisk(folder)
+    out = folder / "out"
+    words = [str(path), "--address", nodes.address, "--wait-for-nodes-s", "60"]
+    left, played = schedule(seed, disk=disk.is_small), []
+    try:
+        for number in range(6):
+            place = ["--resume", str(out)] if number else ["--out", str(out)]
+            with cli_run(out, *words, *place) as run:
+                while left and run.is_running:
+                    kind, done = left.pop(0)
+                    if not _until_done(run, done):
+                        break
+                    try:
+                        FAULTS[kind](run, nodes)
+                    except (AssertionError, OSError):
+                        continue  # what it would have struck is not there any more
+                    played.append(kind)
+                    if kind in ENDS_DRIVER:
+                        break
+                code = run.wait()
+                assert_none_survives(run.run_id)
+            (folder / "ballast").unlink(missing_ok=True)
+            if code == 0:
+                break
+        else:
+            raise AssertionError(f"not done after {number + 1} sessions: {run.output()}")
+        if played[-1:] == ["publisher"]:
+            assert finished(out, *words, "--resume", str(out))[0] == 0
+        assert_each_attempt_ended_once(records(out))
+        return played, judged(out)
+    finally:
+        disk.close()
+
+
+def _until_done(run: CliRun, num_units: int) -> bool:
+    while run.is_running:
+        if (run.folder / "ledger.jsonl").exists() and len(results(run.records())) >= num_units:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def main(num: int, first: int) -> int:
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    publish = {"sinks": ["parquet"], "follow": True, "follow_every_s": 2, "wandb": {"mode": "disabled"}}
+    content = {"name": "chaos", "model": {"path": "owner/simulated-model"}, "publish": publish} | CONFIG
+    content["engine"] = {"kind": "simulated", "simulated": TIMING}
+    path = folder / "chaos.yaml"
+    path.write_text(yaml.safe_dump(content))
+    nodes = FakeNodes(folder / "cluster.log")
+    lost: dict[str, list[float]] = defaultdict(list)
+    bad = 0
+    try:
+        began = time.monotonic()
+        code, output = finished(folder / "calm", str(path), "--out", str(folder / "calm"), "--address", nodes.address)
+        assert code == 0, output
+        calm_s, expected = time.monotonic() - began, judged(folder / "calm")
+        print(f"undisturbed: {calm_s:.1f} s", flush=True)
+        for seed in range(first, first + num):
+            began = time.monotonic()
+            try:
+                played, seen = play(seed, path, nodes, folder / f"run{seed}")
+                same = seen == expected
+            except AssertionError as error:
+                played, same = [str(error)[-600:]], False
+            seconds = time.monotonic() - began - calm_s
+            bad += not same
+            print(f"{seed}: {'same' if same else 'NOT THE SAME'}, {seconds:+.1f} s: {', '.join(played)}", flush=True)
+            if len(played) == 1 and same:
+                lost[played[0]].append(seconds)
+    finally:
+        nodes.close()
+    for kind, values in lost.items():
+        print(f"{kind}: mean {fmean(values):.1f} s, worst {max(values):.1f} s, {len(values)} alone")
+    print(f"{num - bad} of {num} schedules gave what the undisturbed run gives")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    numbers = [int(word) for word in sys.argv[1:]] or [50]
+    sys.exit(main(numbers[0], numbers[1] if len(numbers) > 1 else 0))

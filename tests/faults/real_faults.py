@@ -1,0 +1,138 @@
+"""Faults of a run on a real Ray cluster of fake nodes, and what a run came to in spite of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cli_runs import ROOT, CliRun, command_line, descendants, kill, of_kind, records, results
+
+from raybench.engine.leftovers import left_overs
+
+KINDS = ["H200", "H200", "B200"]
+TARGETS = [
+    {"name": "h200", "accelerator": "H200", "nodes": 2, "gpus_per_node": 8},
+    {"name": "b200", "accelerator": "B200", "gpus_per_node": 8},
+]
+CONFIG = {
+    "targets": TARGETS,
+    "perf": [
+        {"batch_sizes": [1], "input_tokens": 64, "output_tokens": 64, "repeats": 3, "warm_up": {"max_passes": 2}}
+    ],
+    "evals": [
+        {"name": "sums", "sampling": {"temperature": 0, "max_tokens": 400}, "limit": 8, "concurrency": 2,
+         "block_size": 4}
+    ],
+    "preflight": {"enabled": False},
+}  # fmt: skip
+
+
+class FakeNodes:
+    """The cluster and what it takes to keep it whole."""
+
+    def __init__(self, log: Path) -> None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        env |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+        script = Path(__file__).with_name("fake_nodes.py")
+        with log.open("wb") as errors:
+            self.child = subprocess.Popen(
+                [sys.executable, str(script), *KINDS], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=errors, start_new_session=True, text=True, env=env,
+            )  # fmt: skip
+        assert self.child.stdout is not None
+        self.address = ""
+        for line in self.child.stdout:
+            if line.startswith("{"):
+                self.address = json.loads(line)["address"]
+                break
+        assert self.address, log.read_text()
+
+    def add(self, kind: str) -> None:
+        assert self.child.stdin is not None
+        self.child.stdin.write(f"{kind}\n")
+        self.child.stdin.flush()
+
+    def close(self) -> None:
+        below = descendants(self.child.pid)
+        assert self.child.stdin is not None
+        self.child.stdin.close()
+        if self.child.stdout is not None:
+            self.child.stdout.close()
+        try:
+            self.child.wait(30)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+        for pid in below:
+            kill(pid)
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def server_of(run: CliRun, target: str) -> int:
+    """Process of a simulated engine of the target."""
+    for left in left_overs(run.run_id):
+        words = command_line(left.pid)
+        if "simulated_server" in words and json.loads(Path(words.split()[-1]).read_text())["target"] == target:
+            return left.pid
+    raise AssertionError(f"no server of {target}")
+
+
+def worker_killed(run: CliRun, fake_nodes: FakeNodes) -> None:
+    kill(parent(server_of(run, "h200")))
+
+
+def raylet_killed(run: CliRun, fake_nodes: FakeNodes) -> None:
+    kill(parent(parent(server_of(run, "h200"))))
+    fake_nodes.add("H200")
+
+
+def host_lost(run: CliRun, fake_nodes: FakeNodes) -> None:
+    """Everything of a machine at once, as a power cut does it."""
+    raylet = parent(parent(server_of(run, "b200")))
+    for pid in [raylet, *descendants(raylet)]:
+        kill(pid)
+    fake_nodes.add("B200")
+
+
+def driver_killed(run: CliRun, fake_nodes: FakeNodes) -> None:
+    run.send(signal.SIGKILL)
+
+
+def publisher_killed(run: CliRun, fake_nodes: FakeNodes) -> None:
+    def publishers() -> list[int]:
+        return [pid for pid in descendants(run.pid) if "publish" in command_line(pid)]
+
+    run.until(lambda: bool(publishers()))
+    for pid in publishers():
+        kill(pid)
+
+
+def tail_torn(run: CliRun, fake_nodes: FakeNodes) -> None:
+    """The driver dies within a line."""
+    run.send(signal.SIGKILL)
+    run.wait()
+    ledger = run.folder / "ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes()[:-25])
+
+
+Blow = Callable[[CliRun, FakeNodes], None]
+
+
+def judged(folder: Path) -> dict[str, Any]:
+    """What the run came to: its replies, its scores and its verdict. Times are a machine's, and not compared."""
+    found = records(folder)
+    report = json.loads((folder / "report.json").read_text())
+    samples = {r["key"]: (r["body"]["reply"], r["body"]["finish_reason"]) for r in of_kind(found, "sample")}
+    return {
+        "samples": samples,
+        "units": sorted(r["key"] for r in results(found)),
+        "scores": [(row["target"], row["accuracy"]) for row in report["evals"]],
+        "verdict": report["verdict"],
+    }
