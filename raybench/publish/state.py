@@ -11,6 +11,9 @@ from raybench.errors import PublishError
 from raybench.records import Record
 
 STATE = "publish.json"
+BEFORE = "publish.json.before"
+"""The state as it was one write earlier: it holds the addresses of the views where a crash of the machine tore the
+newer one, and without them the next publication would make a second report."""
 LOCK = "publish.lock"
 LOG = "publish.log"
 """What the publisher and the libraries of the sinks print."""
@@ -71,20 +74,28 @@ class PublishState(Record):
 
 
 def write_state(folder: Path, name: str, state: SinkState) -> None:
-    """Write one sink's entry; the file is whole or as it was."""
-    known = read_state(folder).sinks
+    """Write one sink's entry; the file is whole or as it was, and what it was is kept beside it."""
+    whole = PublishState(sinks=read_state(folder).sinks | {name: state})
     part = folder / f"{STATE}.part"
-    whole = PublishState(sinks=known | {name: state})
-    part.write_text(whole.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(whole.model_dump_json(indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if _read(folder / STATE) is not None:
+        (folder / STATE).replace(folder / BEFORE)
     part.replace(folder / STATE)
 
 
 def read_state(folder: Path) -> PublishState:
-    """The state; empty where there is none that can be read."""
+    """The state, or the one before it where it is torn; empty where neither can be read."""
+    return _read(folder / STATE) or _read(folder / BEFORE) or PublishState()
+
+
+def _read(path: Path) -> PublishState | None:
     try:
-        return PublishState.model_validate_json((folder / STATE).read_bytes())
+        return PublishState.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
-        return PublishState()
+        return None
 
 
 @contextmanager

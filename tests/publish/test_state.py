@@ -10,7 +10,17 @@ from publishers import builder_of, command, publish, state
 
 from raybench import process
 from raybench.errors import PublishError
-from raybench.publish.state import LOCK, STATE, publisher_lock, read_state
+from raybench.publish.state import (
+    BEFORE,
+    LOCK,
+    STATE,
+    Published,
+    PublishState,
+    SinkState,
+    publisher_lock,
+    read_state,
+    write_state,
+)
 
 
 def _folder(path: Path) -> Path:
@@ -31,6 +41,23 @@ def test_a_torn_state_is_as_good_as_none(tmp_path: Path) -> None:
     assert read_state(folder).sinks == {}
     assert publish(folder, {}).ok
     assert (state(folder, "parquet").state, state(folder, "parquet").attempts) == ("published", 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 400, b'{"version": 1, "sinks": {"wan', None])
+def test_a_torn_state_keeps_the_addresses_of_the_views(tmp_path: Path, content: bytes | None) -> None:
+    """As a machine that loses power leaves a file: empty, zeros, its beginning, or not there."""
+    address = "http://site/team/raybench/reports/first--x1"
+    done = SinkState(state="published", attempts=1, last=Published(report_url=address))
+    write_state(tmp_path, "wandb", done)
+    write_state(tmp_path, "wandb", done.model_copy(update={"state": "running", "attempts": 2}))
+    if content is None:
+        (tmp_path / STATE).unlink()
+    else:
+        (tmp_path / STATE).write_bytes(content)
+    assert state(tmp_path).last.report_url == address
+    write_state(tmp_path, "parquet", SinkState(state="running"))
+    assert state(tmp_path).last.report_url == address
+    assert PublishState.model_validate_json((tmp_path / BEFORE).read_bytes()).sinks["wandb"] == done
 
 
 def test_a_clock_that_goes_backwards_changes_nothing(tmp_path: Path) -> None:
