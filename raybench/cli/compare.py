@@ -19,10 +19,11 @@ def compare(
     """Print one metric and the scores of every run in the data sets, with ratios to the first."""
     from rich.console import Console
 
-    from raybench.publish.history import accuracy_table, read_history, speed_table
+    from raybench.publish.history import accuracy_table, read_history, speed_tables
 
     history = read_history(folders)
     console = Console(highlight=False)
-    console.print(speed_table(history, metric, baseline))
+    for table in speed_tables(history, metric, baseline):
+        console.print(table)
     if history.evals:
         console.print(accuracy_table(history))

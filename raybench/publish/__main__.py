@@ -25,7 +25,6 @@ from raybench.publish.sink import sink_named
 from raybench.publish.source import read_source
 from raybench.publish.state import WANDB_FOLDER, Published
 from raybench.publish.targets import Source, target_runs
-from raybench.report.model import ArgRow
 
 NICENESS = 15
 ERROR_CHARS = 600
@@ -71,16 +70,13 @@ class Prepared:
 
     publication: Publication
     compared: Compared | None
-    arguments: tuple[ArgRow, ...]
-    """Engine arguments that differ."""
 
 
 def _prepare(job: Job) -> Prepared:
     sources = [read_source(Path(folder), job.attempt) for folder in job.folders]
     compared = _compared(job, sources)
     publication = _publication(job, sources, compared)
-    arguments = tuple(row for source in sources for each in source.report.comparisons for row in each.arguments)
-    return Prepared(publication, compared and without_samples(compared), arguments)
+    return Prepared(publication, compared and without_samples(compared))
 
 
 def _give_back_memory() -> None:
@@ -99,7 +95,7 @@ def _publish(job: Job, prepared: Prepared, first: Path) -> Published:
 
         known = done.model_copy(update={"workspace_url": job.known.workspace_url, "report_url": job.known.report_url})
         runs = prepared.publication.runs
-        done = show(prepared.compared, runs, prepared.arguments, job.settings.wandb, first, known)
+        done = show(prepared.compared, runs, job.settings.wandb, first, known)
     return done
 
 

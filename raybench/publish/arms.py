@@ -8,6 +8,7 @@ from raybench.publish.names import display_label, slug
 from raybench.publish.targets import Source, display_name
 from raybench.records import Outcome, SampleRecord
 from raybench.report.model import EvalRow, PerfRow, StartUpRow, TargetRow
+from raybench.report.serving_model import LoadRow, SearchRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,15 @@ class Arm:
     """Name of that run."""
     target: TargetRow
     verdict: str
+    model: str
+    """Model that the run's configuration names."""
+    raybench_version: str
+    """Version that measured, in the run's last session."""
     perf: tuple[PerfRow, ...]
     evals: tuple[EvalRow, ...]
     startup: tuple[StartUpRow, ...]
+    serving: tuple[LoadRow, ...] = ()
+    searches: tuple[SearchRow, ...] = ()
     settings: tuple[EvalConfig, ...] = ()
     """Settings of the run's evals."""
     graded: dict[str, Graded] = field(default_factory=dict[str, Graded])
@@ -60,11 +67,14 @@ def _of(source: Source, *, several: bool) -> list[Arm]:
     return [
         Arm(
             label=display_label(target.name, source.sweep if several else None),
-            run_id=source.run_id(target.name), group=source.group, title=display_name(report, target), target=target,
-            verdict=report.verdict,
+            run_id=source.run_id(target.name), group=source.group, title=display_name(source, target), target=target,
+            verdict=report.verdict, model=report.provenance.model,
+            raybench_version=report.provenance.sessions[-1].raybench_version,
             perf=tuple(row for row in report.perf if row.target == target.name),
             evals=tuple(row for row in report.evals if row.target == target.name),
             startup=tuple(row for row in report.startup if row.target == target.name),
+            serving=tuple(row for row in report.serving if row.target == target.name),
+            searches=tuple(row for row in report.searches if row.target == target.name),
             settings=source.view.config.evals, graded=graded.get(target.name, {}),
         )
         for target in report.targets

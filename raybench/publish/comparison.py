@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from raybench.config.publish import ShareSamples
+from raybench.errors import PublishError
 from raybench.publish.arms import Arm, arms
 from raybench.publish.content import Attachment, RunContent, Table
+from raybench.publish.differences import differences
 from raybench.publish.joined import accuracy, questions, speed, summary
+from raybench.publish.joined_serving import serving_speed, serving_summary
 from raybench.publish.names import RECORDS, finite, last_part, run_ref
 from raybench.publish.tables import findings_table
 from raybench.publish.targets import TAG_CHARS, Source
@@ -28,8 +31,11 @@ class Compared:
     arms: tuple[Arm, ...]
     """What is compared; the first is the baseline."""
     speed: Table
+    serving: Table
     accuracy: Table
     questions: tuple[Table, ...]
+    differences: Table
+    """Model, versions, hardware and engine arguments that are not the same on all sides."""
     findings: tuple[Finding, ...]
     """Findings of all folders, red ones first."""
     verdicts: tuple[tuple[str, str], ...]
@@ -37,12 +43,26 @@ class Compared:
     digests: tuple[str, ...]
     """Plan digests, by folder."""
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The joined tables that have rows."""
+        found = (self.speed, self.serving, self.accuracy, *self.questions, self.differences)
+        return tuple(table for table in found if table.rows)
+
 
 def compare(sources: Sequence[Source], share: ShareSamples, date: str) -> Compared:
-    """Compare all targets of the folders with the first one. `date` is for the title."""
+    """Compare all targets of the folders with the first one. `date` is for the title.
+
+    Raises PublishError for folders of the same run: its ids and names would stand for two things.
+    """
+    groups = [source.group for source in sources]
+    if len(set(groups)) < len(groups):
+        again = next(group for group in groups if groups.count(group) > 1)
+        raise PublishError(f"the same run, {again}, was given twice. Compare the folders of different runs.")
     sides = arms(sources)
     models = dict.fromkeys(last_part(source.report.provenance.model) for source in sources)
-    labels = list(dict.fromkeys(arm.target.name for arm in sides))
+    # Runs of one study have the same targets: what is held against each other there are the runs.
+    labels = [arm.target.name for arm in sides] if len(sources) == 1 else groups
     against = " against ".join(labels[:2]) + (f" and {len(labels) - 2} more" if len(labels) > 2 else "")
     order = {"red": 0, "warn": 1, "info": 2}
     findings = [finding for source in sources for finding in source.report.findings]
@@ -54,8 +74,10 @@ def compare(sources: Sequence[Source], share: ShareSamples, date: str) -> Compar
         title=f"{against} · {', '.join(model.split('/')[-1] for model in models)} · {date}"[:128],
         arms=sides,
         speed=speed(sides),
+        serving=serving_speed(sides),
         accuracy=accuracy(sides),
         questions=questions(sides, share),
+        differences=differences(sides),
         findings=tuple(sorted(findings, key=lambda finding: order[finding.severity])),
         verdicts=tuple((source.group, source.report.verdict) for source in sources),
         digests=tuple(source.report.provenance.plan_digest or "none" for source in sources),
@@ -71,7 +93,7 @@ def comparison_run(compared: Compared, sources: Sequence[Source], files: Sequenc
     """The comparison as one run."""
     models = dict.fromkeys(last_part(source.report.provenance.model) for source in sources)
     num_records = sum(len(source.records) for source in sources)
-    found = (compared.speed, compared.accuracy, *compared.questions, findings_table(list(compared.findings)))
+    found = (*compared.tables, findings_table(list(compared.findings)))
     verdicts = [verdict for _, verdict in compared.verdicts]
     return RunContent(
         id=compared.id,
@@ -89,7 +111,8 @@ def comparison_run(compared: Compared, sources: Sequence[Source], files: Sequenc
             RECORDS: num_records,
             "raybench/validity": ", ".join(dict.fromkeys(verdicts)),
             "raybench/simulated": any(source.report.simulated for source in sources),
-        } | summary(compared.speed, compared.accuracy, compared.arms),
+        } | summary(compared.speed, compared.accuracy, compared.arms)
+        | serving_summary(compared.serving, compared.arms),
         last_step=num_records,
         tables=tuple(table for table in found if table.rows),
         attachments=tuple(files),

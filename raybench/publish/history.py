@@ -1,6 +1,6 @@
 """Reads the Parquet data set of many runs and lays their points and scores side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,12 @@ from rich.table import Table
 from raybench.errors import PublishError
 from raybench.publish.content import Cell
 from raybench.publish.names import display_label
-from raybench.publish.parquet_sink import EVALS, HISTORY, POINTS
+from raybench.publish.parquet_sink import EVALS, HISTORY, LOADS, POINTS
 from raybench.publish.view_text import number
 
 Rows = tuple[dict[str, Cell], ...]
+Place = tuple[str | float, ...]
+"""What tells a point from the others of its run: its sweep first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +24,13 @@ class History:
 
     points: Rows
     evals: Rows
+    loads: Rows = ()
+    """Points of serving loads."""
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Every target of every run, in order."""
-        return tuple(dict.fromkeys(label(row) for row in (*self.points, *self.evals)))
+        return tuple(dict.fromkeys(label(row) for row in (*self.points, *self.loads, *self.evals)))
 
 
 def label(row: dict[str, Cell]) -> str:
@@ -37,6 +41,7 @@ def label(row: dict[str, Cell]) -> str:
 def read_history(folders: Sequence[Path]) -> History:
     """Rows of run folders and of data sets. Raises PublishError for a folder that holds none."""
     points: dict[tuple[Cell, ...], dict[str, Cell]] = {}
+    loads: dict[tuple[Cell, ...], dict[str, Cell]] = {}
     evals: dict[tuple[Cell, ...], dict[str, Cell]] = {}
     for folder in folders:
         root = folder / HISTORY if (folder / HISTORY).is_dir() else folder
@@ -46,9 +51,11 @@ def read_history(folders: Sequence[Path]) -> History:
             )
         for row in _rows(root / POINTS):
             points[row["run"], row["sweep"], row["batch_size"]] = row
+        for row in _rows(root / LOADS):
+            loads[row["run"], row["sweep"], row["x"]] = row
         for row in _rows(root / EVALS):
             evals[row["run"], row["eval"]] = row
-    return History(tuple(points.values()), tuple(evals.values()))
+    return History(tuple(points.values()), tuple(evals.values()), tuple(loads.values()))
 
 
 def _rows(folder: Path) -> list[dict[str, Cell]]:
@@ -60,25 +67,52 @@ def _rows(folder: Path) -> list[dict[str, Cell]]:
     return found
 
 
-def speed_table(history: History, metric: str, baseline: str | None) -> Table:
-    """One metric by load point: a column per run, with its ratio to the baseline's. Raises PublishError."""
-    columns = {name for row in history.points for name in row}
-    if history.points and metric not in columns:
+def speed_tables(history: History, metric: str, baseline: str | None) -> tuple[Table, ...]:
+    """One metric by point, static batches and serving loads apart: a column per run, with its ratio to the baseline's.
+
+    Raises PublishError for a metric that neither has, and for a baseline that is no run.
+    """
+    columns = {name for row in (*history.points, *history.loads) for name in row}
+    if columns and metric not in columns:
         raise PublishError(f"--metric {metric}: the data set has no such column. It has: {', '.join(sorted(columns))}")
-    labels = list(dict.fromkeys(label(row) for row in history.points))
+    labels = list(history.labels)
     if baseline is not None and baseline not in labels:
         raise PublishError(f"--baseline {baseline}: the data set has no such run. It has: {', '.join(labels)}")
-    first = baseline or (labels[0] if labels else "")
-    table = Table("input", "output", "batch", *labels, title=f"{metric} (ratio to {first})")
-    cells = {(*_shape(row), label(row)): row.get(metric) for row in history.points}
-    for shape in sorted({_shape(row) for row in history.points}):
-        under = cells.get((*shape, first))
-        table.add_row(*map(str, shape), *(_cell(cells.get((*shape, name)), under, name == first) for name in labels))
+    shapes = (("input", "output", "batch"), history.points, _shape)
+    if len({(_shape(row), label(row)) for row in history.points}) < len(history.points):
+        # Two sweeps of a run have points of one shape: only their names tell them apart.
+        shapes = (("sweep", "input", "output", "batch"), history.points, _named_shape)
+    kinds = (shapes, (("sweep", "load", "x"), history.loads, _load))
+    return tuple(
+        _table(head, rows, place, metric, baseline)
+        for head, rows, place in kinds if any(row.get(metric) is not None for row in rows)
+    )  # fmt: skip
+
+
+def _table(
+    head: Sequence[str], rows: Rows, place: Callable[[dict[str, Cell]], Place], metric: str, baseline: str | None
+) -> Table:
+    labels = list(dict.fromkeys(label(row) for row in rows))
+    first = baseline or labels[0]
+    table = Table(*head, *labels, title=f"{metric} (ratio to {first})")
+    cells = {(place(row), label(row)): row.get(metric) for row in rows}
+    for where in sorted({place(row) for row in rows}):
+        under = cells.get((where, first))
+        words = (each if isinstance(each, str) else f"{each:g}" for each in where)
+        table.add_row(*words, *(_cell(cells.get((where, name)), under, name == first) for name in labels))
     return table
 
 
-def _shape(row: dict[str, Cell]) -> tuple[int, int, int]:
-    return int(row["input_len"] or 0), int(row["output_len"] or 0), int(row["batch_size"] or 0)
+def _shape(row: dict[str, Cell]) -> Place:
+    return tuple(float(row[name] or 0) for name in ("input_len", "output_len", "batch_size"))
+
+
+def _named_shape(row: dict[str, Cell]) -> Place:
+    return str(row["sweep"]), *_shape(row)
+
+
+def _load(row: dict[str, Cell]) -> Place:
+    return str(row["sweep"]), str(row["load"]), float(row["x"] or 0)
 
 
 def _cell(value: Cell, under: Cell, is_baseline: bool) -> str:

@@ -48,9 +48,8 @@ def speed(arms: Sequence[Arm]) -> Table:
 
 
 def _speed(baseline: Arm, arm: Arm) -> Iterator[tuple[Cell, ...]]:
-    points = {_shape(row): row for row in baseline.perf}
     for row in sorted(arm.perf, key=lambda r: (r.sweep, r.batch_size)):
-        other = points.get(_shape(row))
+        other = _counterpart(row, baseline.perf)
         if other is None:
             continue
         for metric, (measure, more_is_better) in METRICS.items():
@@ -60,12 +59,19 @@ def _speed(baseline: Arm, arm: Arm) -> Iterator[tuple[Cell, ...]]:
                 metric, row.sweep, row.batch_size, baseline.label, arm.label,
                 _median(measure, other), _median(measure, row),
                 found.ratio if found else None, found.low if found else None, found.high if found else None,
-                _better(found, more_is_better), codes,
+                better(found, more_is_better), codes,
             )  # fmt: skip
 
 
 def _shape(row: PerfRow) -> tuple[int, int, int]:
     return row.batch_size, row.input_tokens, row.output_tokens
+
+
+def _counterpart(row: PerfRow, others: Sequence[PerfRow]) -> PerfRow | None:
+    """The baseline's point of the same sweep; where its sweeps have other names, its only point of that shape."""
+    alike = [other for other in others if _shape(other) == _shape(row)]
+    named = [other for other in alike if other.sweep == row.sweep]
+    return named[0] if named else alike[0] if len(alike) == 1 else None
 
 
 def _values(measure: _Measure, row: PerfRow) -> list[float]:
@@ -81,7 +87,7 @@ def _ratio(measure: _Measure, row: PerfRow, other: PerfRow) -> Ratio | None:
     return ratio(_values(measure, row), _values(measure, other))
 
 
-def _better(found: Ratio | None, more_is_better: bool) -> str | None:
+def better(found: Ratio | None, more_is_better: bool) -> str | None:
     """Whether the whole range says so; a range around 1 says nothing."""
     if found is None:
         return None

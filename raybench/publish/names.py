@@ -6,7 +6,7 @@ summary (nested keys cannot be sorted or filtered), a flat configuration. None i
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from raybench.publish.content import Scalar
@@ -16,6 +16,8 @@ X_AXIS = "perf/batch_size"
 SERVING_X = "serving/x"
 ROW_AXES = (X_AXIS, SERVING_X)
 """Every history row has one of them: by that rows are told from tables when they are read back."""
+ROW_IDENTITY = (*ROW_AXES, "perf/sweep", "serving/sweep")
+"""What tells the rows of one point from those of others."""
 RECORDS = "raybench/records"
 """Summary key that holds the number of ledger records: reading it back proves that a publication is whole."""
 RUN_ID_CHARS = 64
@@ -82,6 +84,18 @@ EVAL_NAMES = (
 )
 
 
+CURVES = (
+    ("Output throughput", "output_tok_s", "tok/s"),
+    ("Input throughput", "input_tok_s", "tok/s"),
+    ("Inter-token latency", "itl_ms", "ms"),
+    ("Latency", "latency_s", "s"),
+    ("Time to first token, slowest request", "ttft_ms", "ms"),
+    ("Output throughput per GPU", "output_tok_s_per_gpu", "tok/s"),
+    ("Output throughput of one user", "interactivity_tok_s_user", "tok/s"),
+)
+"""What is drawn over the batch size: title, last segment of the name, unit."""
+
+
 def finite(values: Mapping[str, Scalar | None]) -> dict[str, Scalar]:
     """The values that a sink may show: no None, no NaN, no infinity."""
     return {
@@ -128,6 +142,15 @@ def last_part(text: str) -> str:
     if text.startswith(("/", "~", ".", "\\")) or text.count("/") > 1 or re.match(r"^[A-Za-z]:[\\/]", text):
         return re.split(r"[\\/]", text.rstrip("\\/"))[-1]
     return text
+
+
+def curve_values(
+    values: Mapping[str, Scalar], prefix: str, sweep: str, curves: Iterable[tuple[str, str, str]]
+) -> dict[str, Scalar]:
+    """What is drawn, once more under names of the sweep: a chart of a run joins all rows that hold a metric, so that
+    two sweeps under one name would be one line."""
+    names = [last for _, last, _ in curves if f"{prefix}{last}" in values]
+    return {f"{prefix}{segment(sweep)}/{last}": values[f"{prefix}{last}"] for last in names}
 
 
 def display_label(target: str, sweep: str | None) -> str:

@@ -5,14 +5,14 @@ folder: publishing again replaces it whole, and several machines may write one d
 `pandas.read_parquet(folder / "points")` or DuckDB.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from raybench.config.publish import PublishConfig
 from raybench.errors import PublishError
-from raybench.publish.content import Cell, Publication, RunContent, Scalar
+from raybench.publish.content import Cell, Publication, Row, RunContent, Scalar
 from raybench.publish.names import SERVING_X, X_AXIS
 from raybench.publish.state import Published
 
@@ -73,10 +73,15 @@ def loads_of(run: RunContent) -> list[dict[str, Cell]]:
 
 def _latest(run: RunContent, prefix: str, axis: str) -> list[dict[str, Cell]]:
     latest = {(row.values[f"{prefix}sweep"], row.values[axis]): row for row in run.history if axis in row.values}
-    return [
-        _identity(run) | {name.removeprefix(prefix): value for name, value in (row.values | row.revisable).items()}
-        for row in latest.values()
-    ]
+    return [_identity(run) | dict(_columns(row, prefix)) for row in latest.values()]
+
+
+def _columns(row: Row, prefix: str) -> Iterator[tuple[str, Scalar]]:
+    """Values by column; what stands in a row once more, under its sweep's name, is for charts."""
+    for name, value in (row.values | row.revisable).items():
+        column = name.removeprefix(prefix)
+        if "/" not in column:
+            yield column, value
 
 
 def evals_of(run: RunContent) -> list[dict[str, Cell]]:

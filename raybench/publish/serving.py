@@ -8,7 +8,7 @@ sent: they are in the summary alone.
 from collections.abc import Iterable, Mapping
 
 from raybench.publish.content import Row, Scalar
-from raybench.publish.names import SERVING_X, finite, segment
+from raybench.publish.names import SERVING_X, curve_values, finite, segment
 from raybench.publish.steps import PointId
 from raybench.report.model import Report, Spread
 from raybench.report.serving_model import LoadRow, SearchRow
@@ -35,6 +35,14 @@ NAMES: Mapping[str, tuple[str, float]] = {
 }
 """Field of `LoadRow` -> last segment of the name in a sink, and the sink's unit over ours."""
 
+CURVES = (
+    ("Output throughput", "output_tok_s", "tok/s"),
+    ("Time to first token, p99", "ttft_p99_ms", "ms"),
+    ("Time per output token, median", "tpot_p50_ms", "ms"),
+    ("Share of good requests", "good_fraction", ""),
+)
+"""What is drawn over the points of a sweep: title, last segment of the name, unit."""
+
 AXES = {"closed": "concurrency", "sessions": "concurrency", "open": "rate_per_s", "ramp": "rate_per_s"}
 """What a shape of load varies; others vary their speed."""
 
@@ -58,7 +66,8 @@ def _values(row: LoadRow) -> dict[str, Scalar]:
         "serving/kind": row.kind, "serving/load": row.load, "serving/runs": len(row.runs),
         "serving/requests": row.num_requests,
     }  # fmt: skip
-    return finite(about | _figures(row, "serving/"))
+    figures = _figures(row, "serving/")
+    return finite(about | figures | curve_values(figures, "serving/", row.sweep, CURVES))
 
 
 def axis_of(row: LoadRow) -> str:
@@ -86,13 +95,13 @@ def summary(report: Report, target: str) -> dict[str, Scalar]:
     found: dict[str, Scalar | None] = {}
     rows = [row for row in report.serving if row.target == target]
     for row in rows:
-        place = f"serving/{segment(row.sweep)}/{axis_of(row)[0]}{segment_of(row.value)}"
-        found |= _figures(row, f"{place}/")
-        found[f"{place}/output_cost_per_1m_tokens"] = row.output_price_per_million_tokens
+        prefix = f"serving/{place(row)}/"
+        found |= _figures(row, prefix)
+        found[f"{prefix}output_cost_per_1m_tokens"] = row.output_price_per_million_tokens
         # Sent where there is none too: one that was refuted must not stay.
-        found[f"{place}/findings"] = ", ".join(row.findings)
+        found[f"{prefix}findings"] = ", ".join(row.findings)
         if row.kind == "closed":
-            found[f"{place}/on_front"] = row.on_front
+            found[f"{prefix}on_front"] = row.on_front
     peaks = [row.output_tok_per_s.median for row in rows if row.output_tok_per_s is not None]
     if peaks:
         found["serving/peak_output_tok_s"] = max(peaks)
@@ -102,11 +111,16 @@ def summary(report: Report, target: str) -> dict[str, Scalar]:
     return finite(found)
 
 
+def place(row: LoadRow) -> str:
+    """A point as part of a name: users/c16, rates/r2_5."""
+    return f"{segment(row.sweep)}/{axis_of(row)[0]}{segment_of(row.value)}"
+
+
 def _search(row: SearchRow) -> dict[str, Scalar | None]:
-    place = f"search/{segment(row.sweep)}"
+    prefix = f"search/{segment(row.sweep)}"
     return {
-        f"{place}/over": row.over, f"{place}/found": row.found, f"{place}/broke_at": row.broke_at,
-        f"{place}/ended": row.ended, f"{place}/probes": len(row.probes),
+        f"{prefix}/over": row.over, f"{prefix}/found": row.found, f"{prefix}/broke_at": row.broke_at,
+        f"{prefix}/ended": row.ended, f"{prefix}/probes": len(row.probes),
     }  # fmt: skip
 
 

@@ -69,16 +69,21 @@ class _Pending:
         self._waiting = list(members)
         self._planned = {point: len(keys) for point, keys in members.items()}
         self._missing = {point: set(keys) for point, keys in members.items()}
+        self._point_of = {key: point for point, keys in members.items() for key in keys}
         self._done_at: dict[PointId, int] = {}
         self._sent: dict[PointId, int] = {}
         """Units that a point missed when its row was last given."""
 
     def done(self, key: str, seq: int) -> None:
-        for point, missing in self._missing.items():
-            if key in missing:
-                missing.discard(key)
-                self._done_at[point] = seq
-                break
+        point = self._point_of.get(key)
+        if point is None:
+            return
+        again = key not in self._missing[point]
+        self._missing[point].discard(key)
+        self._done_at[point] = seq
+        if again and point in self._sent:
+            # Of a unit that came back twice the last result counts: the row that was given holds the other one.
+            self._emit(point)
         for point in list(self._waiting):
             if self._missing[point]:
                 return
@@ -98,5 +103,5 @@ class _Pending:
         self.step = max(self._done_at[point], self.step + 1)
         self.emitted.append((self.step, point))
         self._sent[point] = len(self._missing[point])
-        if not self._missing[point]:
+        if not self._missing[point] and point in self._waiting:
             self._waiting.remove(point)

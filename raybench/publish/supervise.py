@@ -76,7 +76,9 @@ def _supervise(order: Order, environment: Mapping[str, str], say: Say) -> bool:
 
 def entry(order: Order, name: SinkName) -> str:
     """Name of the entry in the state file."""
-    others = " ".join(folder.name for folder in order.folders[1:])
+    # Seen from the first folder's place: two runs of the same name lie in different places.
+    first = order.folders[0].absolute()
+    others = " ".join(os.path.relpath(folder.absolute(), first.parent) for folder in order.folders[1:])
     return f"{name} against {others}" if others else name
 
 
@@ -90,9 +92,9 @@ def words(order: Order, name: SinkName, state: SinkState) -> str:
     line = f"{TITLES[name]}: {len(done.runs)} {mode}runs with {done.rows} rows: {done.url}"
     if state.mode == "offline":
         line += f" (send them with: {retry(order, name)} --mode online)"
-    if done.report_url:
+    if done.report_url and state.mode == "online":
         line += f"\n{TITLES[name]} report: {done.report_url}"
-    if done.workspace_url:
+    if done.workspace_url and state.mode == "online":
         line += f"\n{TITLES[name]} workspace: {done.workspace_url}"
     if done.views_error:
         line += f"\n{TITLES[name]}: published, but without views ({done.views_error.splitlines()[0]})"

@@ -10,12 +10,14 @@ from raybench.ledger.view import RunView
 from raybench.publish import serving
 from raybench.publish.content import Row, RunContent, Scalar
 from raybench.publish.names import (
+    CURVES,
     EVAL_NAMES,
     PERF_NAMES,
     RECORDS,
     X_AXIS,
     PerfName,
     at_path,
+    curve_values,
     finite,
     last_part,
     run_ref,
@@ -71,10 +73,10 @@ def target_runs(source: Source, share: ShareSamples) -> tuple[RunContent, ...]:
     return tuple(_run(source, target, share) for target in source.report.targets)
 
 
-def display_name(report: Report, target: TargetRow) -> str:
-    """Name of a target's run for people."""
+def display_name(source: Source, target: TargetRow) -> str:
+    """Name of a target's run for people. Legends show nothing else, and two runs of one study have the same targets."""
     hardware = f"{target.accelerator}x{target.gpus_per_node}" if target.gpus_per_node else target.accelerator
-    return f"{target.name} · {hardware} · {last_part(report.provenance.model)}"
+    return f"{target.name} · {hardware} · {last_part(source.report.provenance.model)} · {source.sweep}"
 
 
 def _run(source: Source, target: TargetRow, share: ShareSamples) -> RunContent:
@@ -85,7 +87,7 @@ def _run(source: Source, target: TargetRow, share: ShareSamples) -> RunContent:
     plan = schedule(source.records, source.view, target.name, closed=source.closed)
     return RunContent(
         id=source.run_id(target.name),
-        name=display_name(report, target),
+        name=display_name(source, target),
         group=source.group,
         job_type="bench",
         tags=_tags(source, target),
@@ -105,11 +107,15 @@ def _run(source: Source, target: TargetRow, share: ShareSamples) -> RunContent:
 def _history(points: tuple[tuple[int, PointId], ...], rows: dict[PointId, PerfRow]) -> tuple[Row, ...]:
     found: list[Row] = []
     times: dict[PointId, int] = {}
+    several = len({sweep for _, sweep, _ in rows}) > 1
     for step, point in points:
         times[point] = times.get(point, 0) + 1
         row = rows.get(point)
         if row is not None and row.repeats:
-            found.append(Row(step, _history_row(row) | {"perf/attempt": times[point]}, _revisable(row)))
+            values = _history_row(row)
+            if several:
+                values |= curve_values(values, "perf/", row.sweep, CURVES)
+            found.append(Row(step, values | {"perf/attempt": times[point]}, _revisable(row)))
     return tuple(found)
 
 

@@ -1,14 +1,16 @@
 """The words of the views: verdict, findings, ratio and accuracy tables, how to reproduce, in Markdown. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from raybench.publish.comparison import Compared
 from raybench.publish.content import Cell
+from raybench.publish.differences import VERSIONS
 from raybench.publish.joined import ACCURACY_COLUMNS, SPEED_COLUMNS
+from raybench.publish.joined_serving import COLUMNS as SERVING_COLUMNS
+from raybench.publish.joined_serving import METRICS as SERVING_METRICS
 from raybench.publish.privacy import clean
 from raybench.records import Finding
-from raybench.report.model import ArgRow
 
 SHOWN_FINDINGS = 20
 SHOWN_METRICS = ("output_tok_s", "input_tok_s", "itl_ms", "latency_s")
@@ -19,6 +21,8 @@ def summary(compared: Compared) -> str:
     lines = [f"**{verdict}** · {name}" for name, verdict in compared.verdicts]
     if any(arm.target.simulated for arm in compared.arms):
         lines.append("**SIMULATED**: a timing model made these numbers; they say nothing about any hardware.")
+    if len(compared.verdicts) > 1:
+        lines += _other_versions(compared)
     for row in _rows(ACCURACY_COLUMNS, compared.accuracy.rows):
         if row["verdict"] in ("FAIL", "INCONCLUSIVE"):
             lines.append(
@@ -32,6 +36,17 @@ def summary(compared: Compared) -> str:
     if not compared.findings:
         lines.append("No findings.")
     return "\n\n".join(lines)
+
+
+def _other_versions(compared: Compared) -> list[str]:
+    """Runs of other dates may be of other versions: a ratio says then as much about these."""
+    _, _, *labels = compared.differences.columns
+    found: list[str] = []
+    for name, _, *values in compared.differences.rows:
+        if name in VERSIONS:
+            sides = ", ".join(f"{label}: {value or '-'}" for label, value in zip(labels, values, strict=True))
+            found.append(f"**OTHER {str(name).upper()}** · {sides}")
+    return found
 
 
 def _finding(finding: Finding) -> str:
@@ -93,13 +108,36 @@ def start_up(compared: Compared) -> str:
     return table(["phase (s)", *starts], body)
 
 
-def differences(arguments: Iterable[ArgRow]) -> str:
-    """Resolved engine arguments that differ."""
-    rows = [[row.name, "asked for" if row.asked else "engine's choice", *(clean(str(v)) for v in row.values.values())]
-            for row in arguments]  # fmt: skip
-    if not rows:
-        return "No resolved engine argument differs."
-    return table(["argument", "", *(f"value {number + 1}" for number in range(len(rows[0]) - 2))], rows)
+def differences(compared: Compared) -> str:
+    """Model, versions, hardware and resolved engine arguments that differ."""
+    if not compared.differences.rows:
+        return "Same model, versions, hardware and resolved engine arguments."
+    _, _, *labels = compared.differences.columns
+    return table(["", "", *labels], [[str(cell or "-") for cell in row] for row in compared.differences.rows])
+
+
+def serving(compared: Compared) -> str:
+    """Ratios of the serving loads, and what the searches found."""
+    head = ["sweep", "x", "target", *SERVING_METRICS]
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in _rows(SERVING_COLUMNS, compared.serving.rows):
+        place = (str(row["sweep"]), f"{row['x']:g}", str(row["target"]))
+        cells.setdefault(place, {})[str(row["metric"])] = _ratio(row)
+    body = [[*place, *(found.get(metric, "-") for metric in SERVING_METRICS)] for place, found in cells.items()]
+    found = [
+        [search.sweep, search.over, arm.label, number(search.found), number(search.broke_at), search.reason]
+        for arm in compared.arms for search in arm.searches
+    ]  # fmt: skip
+    parts = ["x: users, requests per second or speed, as the sweep says."]
+    if body:
+        parts += [f"Ratio to {compared.arms[0].label} and its range over the runs.", table(head, body)]
+    elif len(compared.arms) > 1:
+        parts.append("No serving load that two targets share.")
+    if found:
+        parts.append(
+            table(["search", "over", "target", "highest that kept the SLO", "lowest that broke it", ""], found)
+        )
+    return "\n\n".join(parts)
 
 
 def reproduce(compared: Compared) -> str:

@@ -5,40 +5,34 @@ Every line plot names its x: the UI has ignored the default that `define_metric`
 their group, which is an attribute of the run: filters by configuration keys have two spellings.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
-from raybench.publish import view_text
+from raybench.publish import serving, view_text
 from raybench.publish.comparison import Compared
 from raybench.publish.content import RunContent
-from raybench.publish.names import X_AXIS, segment
+from raybench.publish.names import CURVES, SERVING_X, X_AXIS, segment
 from raybench.publish.palette import color_of
-from raybench.report.model import ArgRow
 
 MAX_RUNS = 50
 MAX_PINNED = 6
+PER_USER, PER_GPU = "interactivity_tok_s_user", "output_tok_s_per_gpu"
 MANY_ARMS = 5
 """From here on panels for many runs are worth their place."""
-CURVES = (
-    ("Output throughput", "perf/output_tok_s", "tok/s"),
-    ("Input throughput", "perf/input_tok_s", "tok/s"),
-    ("Inter-token latency", "perf/itl_ms", "ms"),
-    ("Latency", "perf/latency_s", "s"),
-    ("Time to first token, slowest request", "perf/ttft_ms", "ms"),
-    ("Output throughput per GPU", "perf/output_tok_s_per_gpu", "tok/s"),
-)
 
 
 def workspace(compared: Compared, runs: Sequence[RunContent], entity: str, project: str) -> ws.Workspace:
     """The workspace of one comparison: all its runs, the first target as baseline of every column."""
     ids = [arm.run_id for arm in compared.arms]
     keys = _pinned(compared, runs)
+    loads = serving_loads(compared)
     return ws.Workspace(
         entity=entity, project=project, name=f"raybench {compared.id.removeprefix('rb-')}",
         sections=[
             _section("Performance", performance(compared), is_open=True),
+            *([_section("Serving", loads, is_open=True)] if loads else []),
             _section("Accuracy", accuracy(compared), is_open=True),
             _section("Start-up", start_up(runs), is_open=False),
             _section("Energy", energy(compared, runs), is_open=False),
@@ -52,10 +46,9 @@ def workspace(compared: Compared, runs: Sequence[RunContent], entity: str, proje
     )  # fmt: skip
 
 
-def report(
-    compared: Compared, runs: Sequence[RunContent], arguments: Iterable[ArgRow], entity: str, project: str
-) -> wr.Report:
+def report(compared: Compared, runs: Sequence[RunContent], entity: str, project: str) -> wr.Report:
     """The report: what to know first, then ratios, curves, accuracy, start-up, configuration, how to get it again."""
+    loads = serving_loads(compared)
     return wr.Report(
         entity=entity, project=project, title=compared.title,
         description="Made by raybench from the ledger; published anew, it is overwritten.",
@@ -65,9 +58,14 @@ def report(
             wr.H1("Verdict and findings"), wr.MarkdownBlock(view_text.summary(compared)),
             wr.H1("Ratios"), wr.MarkdownBlock(view_text.ratios(compared)),
             wr.H1("Performance"), _panels(compared, performance(compared)),
+            *(
+                [wr.H1("Serving"), wr.MarkdownBlock(view_text.serving(compared)), _panels(compared, loads)]
+                if loads
+                else []
+            ),
             wr.H1("Accuracy"), wr.MarkdownBlock(view_text.scores(compared)), _panels(compared, accuracy(compared)),
             wr.H1("Start-up"), wr.MarkdownBlock(view_text.start_up(compared)), _panels(compared, start_up(runs)),
-            wr.H1("Configuration"), wr.MarkdownBlock(view_text.differences(arguments)),
+            wr.H1("Configuration"), wr.MarkdownBlock(view_text.differences(compared)),
             _panels(compared, [wr.RunComparer(diff_only="split", layout=wr.Layout(w=24, h=12))]),
             wr.H1("Figures and tables"), _panels(compared, comparison(compared)[1:]),
             wr.H1("How to reproduce"), wr.MarkdownBlock(view_text.reproduce(compared)),
@@ -79,15 +77,34 @@ def performance(compared: Compared) -> list[wr.LinePlot]:
     """Curves over the batch size, and throughput per GPU against interactivity per user."""
     if not any(arm.perf for arm in compared.arms):
         return []
-    panels = [
-        _line(compared, f"{title} over batch size (requests in flight)", X_AXIS, name, log_x=True, unit=unit)
-        for title, name, unit in CURVES
-    ]
-    panels.append(
-        _line(compared, "tokens/s/GPU against tokens/s/user", "perf/interactivity_tok_s_user",
-              "perf/output_tok_s_per_gpu", log_x=False, unit="tok/s/GPU")
-    )  # fmt: skip
+    sweeps = list(dict.fromkeys(row.sweep for arm in compared.arms for row in arm.perf))
+    # A run's rows of all sweeps under one name would be one line, from the largest batch of one to the smallest of
+    # the next: where a run has several, each has names of its own.
+    several = any(len({row.sweep for row in arm.perf}) > 1 for arm in compared.arms)
+    places = [(f"{sweep}: ", f"perf/{segment(sweep)}/") for sweep in sweeps] if several else [("", "perf/")]
+    panels: list[wr.LinePlot] = []
+    for about, prefix in places:
+        panels += [
+            _line(compared, f"{about}{title} over batch size (requests in flight)", X_AXIS, prefix + name, log_x=True,
+                  unit=unit)
+            for title, name, unit in CURVES if name != PER_USER
+        ]  # fmt: skip
+        panels.append(
+            _line(compared, f"{about}tokens/s/GPU against tokens/s/user", prefix + PER_USER, prefix + PER_GPU,
+                  log_x=False, unit="tok/s/GPU")
+        )  # fmt: skip
     return panels
+
+
+def serving_loads(compared: Compared) -> list[wr.LinePlot]:
+    """Curves of every sweep over what it varies."""
+    rows = {row.sweep: row for arm in compared.arms for row in arm.serving}
+    return [
+        _line(compared, f"{sweep}: {title} over {serving.axis_of(row)}", SERVING_X,
+              f"serving/{segment(sweep)}/{name}", log_x=False, unit=unit)
+        for sweep, row in rows.items()
+        for title, name, unit in serving.CURVES
+    ]  # fmt: skip
 
 
 def accuracy(compared: Compared) -> list[wr.BarPlot | wr.MediaBrowser]:
@@ -130,11 +147,10 @@ Comparison = wr.RunComparer | wr.MediaBrowser | wr.WeavePanelSummaryTable | wr.P
 
 def comparison(compared: Compared) -> list[Comparison]:
     """Differences of configuration and results, the figures, and the joined tables."""
-    tables = [table for table in (compared.speed, compared.accuracy, *compared.questions) if table.rows]
     found: list[Comparison] = [
         wr.RunComparer(diff_only="split", layout=wr.Layout(w=24, h=12)),
         wr.MediaBrowser(title="Figures", media_keys=["figures/throughput", "figures/interactivity"], num_columns=2),
-        *(wr.WeavePanelSummaryTable(table_name=table.name) for table in tables),
+        *(wr.WeavePanelSummaryTable(table_name=table.name) for table in compared.tables),
     ]
     if len(compared.arms) >= MANY_ARMS:
         columns = ("perf/peak_output_tok_s", "startup/total_s")
@@ -168,7 +184,7 @@ def _pinned(compared: Compared, runs: Sequence[RunContent]) -> list[str]:
     """Columns that everybody looks for: output throughput at the largest batches, scores, validity."""
     keys = {key for run in runs for key in run.summary}
     points = sorted({(row.batch_size, row.sweep) for arm in compared.arms for row in arm.perf}, reverse=True)
-    wanted = ["raybench/validity", "perf/peak_output_tok_s"]
+    wanted = ["raybench/validity", "perf/peak_output_tok_s", "serving/peak_output_tok_s"]
     wanted += [f"eval/{segment(name)}/score" for name in dict.fromkeys(r.eval for a in compared.arms for r in a.evals)]
     for size, sweep in points:
         wanted += [f"perf/bs{size}/output_tok_s", f"perf/{segment(sweep)}/bs{size}/output_tok_s"]

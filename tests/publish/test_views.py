@@ -22,20 +22,19 @@ from raybench.publish.content import RunContent
 from raybench.publish.state import Published
 from raybench.publish.targets import Source, target_runs
 from raybench.publish.view_store import show, spec_of
-from raybench.report.model import ArgRow
 
 GOLDEN = Path(__file__).parent / "golden"
+Content = tuple[Compared, tuple[RunContent, ...]]
 VARIABLES = ("WANDB_BASE_URL", "WANDB_API_KEY", "WANDB_MODE", "WANDB_ENTITY")
 
 
-def _content(sources: list[Source]) -> tuple[Compared, tuple[RunContent, ...], list[ArgRow]]:
+def _content(sources: list[Source]) -> Content:
     runs = tuple(run for source in sources for run in target_runs(source, "hashed"))
-    arguments = [row for source in sources for each in source.report.comparisons for row in each.arguments]
-    return compare(sources, "hashed", "2026-01-01"), runs, arguments
+    return compare(sources, "hashed", "2026-01-01"), runs
 
 
 @pytest.fixture(scope="module")
-def study() -> tuple[Compared, tuple[RunContent, ...], list[ArgRow]]:
+def study() -> Content:
     return _content([source_of(simulated_study())])
 
 
@@ -45,14 +44,12 @@ def _steady(spec: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["workspace", "report"])
-def test_the_specification_is_the_golden_one(
-    study: tuple[Compared, tuple[RunContent, ...], list[ArgRow]], name: str
-) -> None:
-    compared, runs, arguments = study
+def test_the_specification_is_the_golden_one(study: Content, name: str) -> None:
+    compared, runs = study
     made = (
         views.workspace(compared, runs, "team", "raybench")
         if name == "workspace"
-        else views.report(compared, runs, arguments, "team", "raybench")
+        else views.report(compared, runs, "team", "raybench")
     )
     path = GOLDEN / f"{name}.json"
     if os.environ.get("RAYBENCH_GOLDEN") == "write":
@@ -61,9 +58,9 @@ def test_the_specification_is_the_golden_one(
 
 
 def test_the_workspace_holds_what_people_open_first(
-    study: tuple[Compared, tuple[RunContent, ...], list[ArgRow]],
+    study: Content,
 ) -> None:
-    compared, runs, _ = study
+    compared, runs = study
     spec = json.loads(spec_of(views.workspace(compared, runs, "team", "raybench")))
     sections = spec["section"]["panelBankConfig"]["sections"]
     names = [section["name"] for section in sections]
@@ -80,9 +77,9 @@ def test_the_workspace_holds_what_people_open_first(
     assert all(plot["config"]["xAxis"] for plot in plots), "every line plot names its x"
 
 
-def test_what_is_wrong_stands_above_every_number(study: tuple[Compared, tuple[RunContent, ...], list[ArgRow]]) -> None:
-    compared, runs, arguments = study
-    blocks = json.loads(spec_of(views.report(compared, runs, arguments, "team", "raybench")))["blocks"]
+def test_what_is_wrong_stands_above_every_number(study: Content) -> None:
+    compared, runs = study
+    blocks = json.loads(spec_of(views.report(compared, runs, "team", "raybench")))["blocks"]
     texts = [json.dumps(block) for block in blocks]
     places = [next(n for n, text in enumerate(texts) if word in text) for word in ("SIMULATED", "output_tok_s |")]
     assert places == sorted(places)
@@ -101,12 +98,12 @@ def test_any_number_of_targets_and_runs_of_other_dates() -> None:
     other = whole_ledger()
     other.records[0] = other.records[0].model_copy(update={"body": other.records[0].body | {"run_id": "study-2"}})
     for sources, num_arms in (([source_of(many)], 7), ([source_of(whole_ledger()), source_of(other)], 4)):
-        compared, runs, arguments = _content(sources)
+        compared, runs = _content(sources)
         assert len(compared.arms) == num_arms
         assert len({arm.label for arm in compared.arms}) == num_arms
         spec = spec_of(views.workspace(compared, runs, "team", "raybench"))
         assert all(arm.group in spec and arm.run_id in spec for arm in compared.arms)
-        assert spec_of(views.report(compared, runs, arguments, "team", "raybench"))
+        assert spec_of(views.report(compared, runs, "team", "raybench"))
 
 
 @pytest.fixture
@@ -126,16 +123,14 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbSe
 ONLINE = WandbConfig(mode="online", entity="team")
 
 
-def test_saved_updated_in_place_and_loaded_again(
-    study: tuple[Compared, tuple[RunContent, ...], list[ArgRow]], service: WandbService, tmp_path: Path
-) -> None:
-    compared, runs, arguments = study
-    first = show(compared, runs, arguments, ONLINE, tmp_path, Published())
+def test_saved_updated_in_place_and_loaded_again(study: Content, service: WandbService, tmp_path: Path) -> None:
+    compared, runs = study
+    first = show(compared, runs, ONLINE, tmp_path, Published())
     assert first.views_error is None
     assert first.report_url is not None and first.workspace_url is not None
     assert "SIMULATED" in next(view["spec"] for view in service.views.values() if view["type"] == "runs")
-    changed, *_ = _content([source_of(whole_ledger())])
-    second = show(changed, runs, arguments, ONLINE, tmp_path, first)
+    changed, _ = _content([source_of(whole_ledger())])
+    second = show(changed, runs, ONLINE, tmp_path, first)
     assert second.views_error is None
     assert (second.report_url, second.workspace_url) == (_moved(first.report_url, changed), first.workspace_url)
     assert sorted(view["type"] for view in service.views.values()) == ["project-view", "runs"]
@@ -159,15 +154,15 @@ def _moved(url: str, compared: Compared) -> str:
 
 
 def test_a_view_that_cannot_be_made_is_a_warning(
-    study: tuple[Compared, tuple[RunContent, ...], list[ArgRow]], service: WandbService, tmp_path: Path,
+    study: Content, service: WandbService, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """A client of another version asks for another operation: it stands in `unknown` by its name."""
     from wandb_service import http
 
     monkeypatch.delitem(http.OPERATIONS, "UpsertView2")
-    compared, runs, arguments = study
-    done = show(compared, runs, arguments, ONLINE, tmp_path, Published(rows=12))
+    compared, runs = study
+    done = show(compared, runs, ONLINE, tmp_path, Published(rows=12))
     assert done.views_error is not None
     assert done.rows == 12
     assert service.unknown == ["UpsertView2"]

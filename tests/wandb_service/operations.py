@@ -207,7 +207,8 @@ def view_of(view: Json) -> Json:
 
 
 def read_report(store: Store, asked: Json) -> Json:
-    return {"view": view_of(store.views[asked["reportId"]])}
+    view = store.views.get(str(asked["reportId"]))
+    return {"view": view and view_of(view)}
 
 
 def read_view(store: Store, asked: Json) -> Json:
