@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from raybench.config.publish import ShareSamples
+from raybench.publish import serving_tables
 from raybench.publish.content import Cell, Table
 from raybench.publish.names import PERF_NAMES, segment
 from raybench.publish.privacy import clean
@@ -20,6 +21,8 @@ def tables(report: Report, target: TargetRow, evals: Iterable[ScoredEval], share
     found = [
         _points(report, target.name),
         _repeats(report, target.name),
+        serving_tables.loads(report, target.name),
+        serving_tables.probes(report, target.name),
         _startup(report, target.name),
         findings_table([f for f in report.findings if f.target in (None, target.name)]),
         _preflight(report, target.name),

@@ -10,6 +10,7 @@ from publishers import builder_of, command, publish, state
 
 from raybench import process
 from raybench.errors import PublishError
+from raybench.publish.settings import Flags
 from raybench.publish.state import (
     BEFORE,
     LOCK,
@@ -21,6 +22,7 @@ from raybench.publish.state import (
     read_state,
     write_state,
 )
+from raybench.publish.supervise import Order, entry
 
 
 def _folder(path: Path) -> Path:
@@ -58,6 +60,14 @@ def test_a_torn_state_keeps_the_addresses_of_the_views(tmp_path: Path, content: 
     write_state(tmp_path, "parquet", SinkState(state="running"))
     assert state(tmp_path).last.report_url == address
     assert PublishState.model_validate_json((tmp_path / BEFORE).read_bytes()).sinks["wandb"] == done
+
+
+def test_comparisons_with_runs_of_one_name_have_states_of_their_own(tmp_path: Path) -> None:
+    first = tmp_path / "monday" / "run"
+    others = [tmp_path / day / "run" for day in ("tuesday", "wednesday")]
+    names = {entry(Order((first, other), Flags()), "wandb") for other in others}
+    assert len(names) == 2
+    assert entry(Order((first, first.with_name("later")), Flags()), "wandb") == "wandb against later"
 
 
 def test_a_clock_that_goes_backwards_changes_nothing(tmp_path: Path) -> None:

@@ -147,6 +147,54 @@ def test_saved_updated_in_place_and_loaded_again(study: Content, service: WandbS
     assert service.unknown == []
 
 
+def _views(service: WandbService) -> list[tuple[str, str]]:
+    """(kind, project) of every view there."""
+    return sorted((str(view["type"]), str(view["projectName"])) for view in service.views.values())
+
+
+def test_every_project_has_views_of_its_own(study: Content, service: WandbService, tmp_path: Path) -> None:
+    compared, runs = study
+    made: dict[str, Published] = {}
+    known = Published()
+    for project in ("first", "second", "first", "second"):
+        settings = ONLINE.model_copy(update={"project": project})
+        known = known.model_copy(update={"url": f"{service.base}/team/{project}"})
+        known = show(compared, runs, settings, tmp_path, known)
+        assert known.views_error is None
+        before = made.setdefault(project, known)
+        assert (known.report_url, known.workspace_url) == (before.report_url, before.workspace_url)
+    assert _views(service) == [(kind, name) for kind in ("project-view", "runs") for name in ("first", "second")]
+
+
+def test_views_that_were_saved_are_known_of_whatever_came_after(
+    study: Content, service: WandbService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report refused after the workspace was made; then the publisher killed before it could answer."""
+    from wandb_service import http
+
+    compared, runs = study
+    with monkeypatch.context() as patch:
+        patch.delitem(http.OPERATIONS, "upsertView")
+        first = show(compared, runs, ONLINE, tmp_path, Published())
+    assert first.views_error is not None
+    assert first.workspace_url is not None
+    for _ in range(2):
+        again = show(compared, runs, ONLINE, tmp_path, Published())
+        assert again.views_error is None
+        assert again.workspace_url == first.workspace_url
+    assert [kind for kind, _ in _views(service)] == ["project-view", "runs"]
+
+
+def test_views_that_somebody_deleted_are_made_anew(study: Content, service: WandbService, tmp_path: Path) -> None:
+    compared, runs = study
+    first = show(compared, runs, ONLINE, tmp_path, Published())
+    service.views.clear()
+    second = show(compared, runs, ONLINE, tmp_path, first)
+    assert second.views_error is None
+    assert [kind for kind, _ in _views(service)] == ["project-view", "runs"]
+    assert second.report_url != first.report_url
+
+
 def _moved(url: str, compared: Compared) -> str:
     """A report's address holds its title, and behind `--` what it is found by."""
     head, _, identity = url.rpartition("--")

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from getpass import getuser
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from publishers import assert_logged, command, logs_of, publish, run_folder, sta
 
 from raybench import process
 from raybench.errors import PublishError
-from raybench.publish.content import RunContent
+from raybench.publish.content import Publication, RunContent
 from raybench.publish.source import read_source
 from raybench.publish.targets import target_runs
+from raybench.publish.wandb_back import check_logs
 from raybench.publish.wandb_log import WandbLog, bodies
 
 
@@ -138,6 +139,17 @@ def test_publishing_again_leaves_one_folder_for_each_run(offline: Offline, tmp_p
     assert len(logs) == 3
     assert sorted(len(log.history) for log in logs) == [1, 4, 4]
     assert state(folder).attempts == 2
+
+
+def test_a_row_of_something_else_is_not_taken_for_ours(offline: Offline) -> None:
+    """Same id, same steps, other measurements: a copy of the folder that went on by itself, say."""
+    folders = {run.id: list(offline.folder.glob(f"wandb/offline-run-*-{run.id}")) for run in offline.wanted}
+    check_logs(Publication(offline.wanted, 0, closed=True), folders)
+    run = offline.wanted[0]
+    changed = replace(run.history[1], values=run.history[1].values | {"perf/itl_ms": 12.5})
+    other = replace(run, history=(run.history[0], changed, *run.history[2:]))
+    with pytest.raises(PublishError, match=r"perf/itl_ms of step \d+ is 12\.\d+, not 12\.5.*--attempt LABEL"):
+        check_logs(Publication((other,), 0, closed=True), folders)
 
 
 COUNTERS = """
