@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -91,7 +91,8 @@ def words(order: Order, name: SinkName, state: SinkState) -> str:
     mode = f"{state.mode} " if state.mode else ""
     line = f"{TITLES[name]}: {len(done.runs)} {mode}runs with {done.rows} rows: {done.url}"
     if state.mode == "offline":
-        line += f" (send them with: {retry(order, name)} --mode online)"
+        online = replace(order, flags=order.flags.model_copy(update={"mode": "online"}))
+        line += f" (send them with: {retry(online, name)})"
     if done.report_url and state.mode == "online":
         line += f"\n{TITLES[name]} report: {done.report_url}"
     if done.workspace_url and state.mode == "online":
