@@ -36,6 +36,22 @@ def builder_of(**publish: object) -> LedgerBuilder:
     return whole_ledger(config(publish={"sinks": ["wandb"], **publish}))  # type: ignore[dict-item]
 
 
+GROWS_BY = tuple(f"alpha-static-b{size}-r{repeat}-l0" for size in (1, 4, 16) for repeat in (0, 1))
+"""Units of `grown` that come back one by one, each in a session of its own."""
+
+
+def grown(num_sessions: int, **publish: object) -> LedgerBuilder:
+    """A run after some sessions, each of which left a new row, new tables and another artifact behind."""
+    settings = config(publish={"sinks": ["wandb"], **publish})  # type: ignore[dict-item]
+    builder = whole_ledger(settings, skip=lambda key: key in GROWS_BY[1:])
+    units = {unit.key: unit for unit in builder.plan.units}
+    for number, key in enumerate(GROWS_BY[1 : num_sessions + 1]):
+        builder.session(number + 1)
+        builder.perf_done(units[key], "n0.0")  # type: ignore[arg-type]
+        builder.end()
+    return builder
+
+
 def access(service: WandbService) -> dict[str, str]:
     """Variables under which W&B's client finds the service."""
     return {"WANDB_BASE_URL": service.base, "WANDB_API_KEY": KEY, "WANDB_MODE": "online", "WANDB_ENTITY": "team"}

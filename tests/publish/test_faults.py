@@ -1,8 +1,8 @@
 """Every fault of W&B's service at every stage of a publication, with the real client: never believed, never doubled.
 
-A run meets the faults of one kind one after the other: each time that it is tried again it comes to the next stage, on
-top of whatever the tries before have left in the service. At last the service is sound. The kinds are tried side by
-side, since tries that fail mostly wait; each test then looks at its own.
+A run meets the faults of one kind one after the other, on top of whatever the tries before have left in the service;
+between two of them it was resumed and brought something new, so that nothing that is refused was there already. At last
+the service is sound. The kinds are tried side by side, since tries that fail mostly wait; each test looks at its own.
 """
 
 import threading
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from publishers import Told, access, assert_whole, builder_of, publish, state
+from publishers import Told, access, assert_whole, grown, publish, state
 from wandb_service import Fault, WandbService, serving
 
 from raybench.publish.state import SinkState
@@ -54,12 +54,12 @@ class Case:
 
 
 def _carry_out(case: Case, harm: str, stages: list[str]) -> None:
-    for stage in stages:
+    for number, stage in enumerate(stages):
         label, after = STAGES[stage]
         fault = Fault(label, after=after, **HARMS[harm])
         case.service.faults = [fault]
         for limit_s in LIMITS_S:
-            builder_of(limit_s=limit_s).write(case.folder)
+            grown(number, limit_s=limit_s).write(case.folder)
             told = publish(case.folder, access(case.service))
             if fault.num_hits:
                 break
@@ -67,7 +67,7 @@ def _carry_out(case: Case, harm: str, stages: list[str]) -> None:
         case.service.faults = []
         case.service.closing.set()  # whoever was kept waiting is let go
         case.service.closing = threading.Event()
-    builder_of(limit_s=300).write(case.folder)
+    grown(len(stages), limit_s=300).write(case.folder)
     case.told_at_last = publish(case.folder, access(case.service))
 
 

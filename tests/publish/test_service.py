@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,19 @@ import psutil
 import pytest
 from cli_runs import wait_for
 from ledger_builder import config, one_pass, whole_ledger
-from publishers import KEY, Told, access, assert_whole, builder_of, command, publish, publishing, run_folder, state
+from publishers import (
+    KEY,
+    Told,
+    access,
+    assert_whole,
+    builder_of,
+    command,
+    grown,
+    publish,
+    publishing,
+    run_folder,
+    state,
+)
 from wandb_service import Fault, WandbService, serving
 
 from raybench import process
@@ -140,38 +153,48 @@ def _services_of(pid: int) -> list[psutil.Process]:
     return [each for each in psutil.process_iter(["cmdline"]) if f"--pid {pid}" in " ".join(each.info["cmdline"] or ())]
 
 
-STUCK = {"stream": "file_stream", "artifact": "graphql:CreateArtifact$", "read-back": "graphql:Run$"}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", STUCK)
-def test_a_publisher_that_is_killed_loses_and_doubles_nothing(
-    tmp_path: Path, service: WandbService, stage: str
-) -> None:
-    folder = run_folder(tmp_path, limit_s=300)
-    fault = Fault(STUCK[stage], hang=True)
-    service.faults = [fault]
-    with ThreadPoolExecutor(1) as pool:
-        trying = pool.submit(publish, folder, access(service))
-        wait_for(lambda: fault.num_hits > 0, lambda: f"{stage} was never reached")
-        (child,) = publishing(folder)
-        child.send_signal(signal.SIGKILL)
-        told = trying.result()
-    assert not told.ok
-    assert "ended with -9" in (state(folder).error or "")
-    wait_for(lambda: not _services_of(child.pid), lambda: "W&B's own process outlives its master")
-    service.closing.set()
-    service.faults = []
+def test_publishers_that_are_killed_lose_and_double_nothing(tmp_path: Path, service: WandbService) -> None:
+    """At one stage after the other, each time with something new to send; at last their supervisor."""
+    folder = tmp_path / "run"
+    for number, label in enumerate(("file_stream", "graphql:CreateArtifact$", "graphql:Run$")):
+        grown(number, limit_s=300).write(folder)
+        fault = _stuck(service, label)
+        with ThreadPoolExecutor(1) as pool:
+            trying = pool.submit(publish, folder, access(service))
+            wait_for(lambda fault=fault: fault.num_hits > 0, lambda label=label: f"{label} was never reached")
+            (child,) = publishing(folder)
+            child.send_signal(signal.SIGKILL)
+            told = trying.result()
+        assert not told.ok
+        assert "ended with -9" in (state(folder).error or "")
+        wait_for(lambda child=child: not _services_of(child.pid), lambda: "W&B's own process outlives its master")
+    _kill_supervisor(folder, service)
+    assert state(folder).state == "running"  # and nobody holds the lock: it was killed
+    _let_go(service)
     told = publish(folder, access(service))
     assert told.ok, told.text
     assert_whole(folder, service)
+    assert state(folder).attempts == 5
 
 
-@pytest.mark.slow
-def test_the_supervisor_that_is_killed_takes_its_publisher_along(tmp_path: Path, service: WandbService) -> None:
-    folder = run_folder(tmp_path, limit_s=300)
-    fault = Fault("graphql:CreateArtifact$", hang=True)
-    service.faults = [fault]
+def _stuck(service: WandbService, label: str) -> Fault:
+    """From now on the service never answers this."""
+    _let_go(service)
+    service.faults = [Fault(label, hang=True)]
+    return service.faults[0]
+
+
+def _let_go(service: WandbService) -> None:
+    """A sound service again; whoever was kept waiting is let go."""
+    service.faults = []
+    service.closing.set()
+    service.closing = threading.Event()
+
+
+def _kill_supervisor(folder: Path, service: WandbService) -> None:
+    grown(3, limit_s=300).write(folder)
+    fault = _stuck(service, "graphql:CreateArtifact$")
     child = process.start(
         [sys.executable, "-m", "raybench", "publish", str(folder)],
         env=child_environment(dict(os.environ) | access(service)),
@@ -180,13 +203,6 @@ def test_the_supervisor_that_is_killed_takes_its_publisher_along(tmp_path: Path,
     child.kill()
     child.wait()
     wait_for(lambda: not publishing(folder), lambda: "the publisher outlives its supervisor")
-    assert state(folder).state == "running"  # and nobody holds the lock: it was killed
-    service.closing.set()
-    service.faults = []
-    told = publish(folder, access(service))
-    assert told.ok, told.text
-    assert_whole(folder, service)
-    assert state(folder).attempts == 2
 
 
 @pytest.mark.slow
