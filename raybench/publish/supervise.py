@@ -6,6 +6,7 @@ Loads no library of a sink, waits for none, and its own end takes the publishing
 import os
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -213,8 +214,14 @@ def _run(folder: Path, job: Job, environment: Mapping[str, str]) -> Answer | Non
     answer_path(folder).unlink(missing_ok=True)
     argv = [sys.executable, "-m", "raybench.publish", str(folder.absolute())]
     limit_s = job.settings.limit_s
-    with (folder / LOG).open("ab") as log:
-        child = process.start_tied(argv, env=child_environment(environment), cwd=folder, log=log)
+    with (
+        (folder / LOG).open("ab") as log,
+        # What W&B copies there, samples among it, would stay behind where a publisher is killed. A short name: paths of
+        # sockets lie below it.
+        tempfile.TemporaryDirectory(prefix="rb-", ignore_cleanup_errors=True) as scratch,
+    ):
+        env = child_environment(environment) | {"TMPDIR": scratch}
+        child = process.start_tied(argv, env=env, cwd=folder, log=log)
         deadline = time.monotonic() + limit_s
         while child.poll() is None and time.monotonic() < deadline and not host_is_measured():
             time.sleep(POLL_S / 4)

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -169,6 +170,7 @@ def test_publishers_that_are_killed_lose_and_double_nothing(tmp_path: Path, serv
         assert not told.ok
         assert "ended with -9" in (state(folder).error or "")
         wait_for(lambda child=child: not _services_of(child.pid), lambda: "W&B's own process outlives its master")
+    assert not list(Path(tempfile.gettempdir()).rglob("*wandb*")), "what was staged went with its publisher"
     _kill_supervisor(folder, service)
     assert state(folder).state == "running"  # and nobody holds the lock: it was killed
     _let_go(service)
