@@ -4,10 +4,9 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -95,8 +94,7 @@ def test_the_key_is_nowhere(twice: Twice) -> None:
     assert KEY not in twice.output + twice.first.text
 
 
-@pytest.mark.slow
-def test_the_key_may_lie_in_netrc_alone(tmp_path: Path, service: WandbService) -> None:
+def the_key_may_lie_in_netrc_alone(tmp_path: Path, service: WandbService) -> None:
     home = tmp_path / "home"
     home.mkdir()
     netrc = home / ".netrc"
@@ -112,8 +110,7 @@ def test_the_key_may_lie_in_netrc_alone(tmp_path: Path, service: WandbService) -
     assert not [path for path in folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 
-@pytest.mark.slow
-def test_without_any_key_nothing_is_sent_and_it_is_said_so(tmp_path: Path, service: WandbService) -> None:
+def without_any_key_nothing_is_sent_and_it_is_said_so(tmp_path: Path, service: WandbService) -> None:
     variables = {name: value for name, value in access(service).items() if name != "WANDB_API_KEY"}
     code, output = command(run_folder(tmp_path), **variables, HOME=str(tmp_path))
     assert code == PublishError.exit_code
@@ -127,8 +124,7 @@ def _fast(unit: PerfUnit, measured: PerfMeasurement) -> PerfMeasurement:
     return measured.model_copy(update={"measured": one_pass(unit.load, 0.9, 5.0)})
 
 
-@pytest.mark.slow
-def test_a_partial_run_and_then_the_whole_one(tmp_path: Path, service: WandbService) -> None:
+def a_partial_run_and_then_the_whole_one(tmp_path: Path, service: WandbService) -> None:
     late = ("alpha-static-b1-r1-l0", "alpha-static-b16-r0-l0", "alpha-static-b16-r1-l0")
     builder = whole_ledger(config(publish={"sinks": ["wandb"]}), skip=lambda key: key in late)
     folder = builder.write(tmp_path / "run")
@@ -154,8 +150,7 @@ def _services_of(pid: int) -> list[psutil.Process]:
     return [each for each in psutil.process_iter(["cmdline"]) if f"--pid {pid}" in " ".join(each.info["cmdline"] or ())]
 
 
-@pytest.mark.slow
-def test_publishers_that_are_killed_lose_and_double_nothing(tmp_path: Path, service: WandbService) -> None:
+def publishers_that_are_killed_lose_and_double_nothing(tmp_path: Path, service: WandbService) -> None:
     """At one stage after the other, each time with something new to send; at last their supervisor."""
     folder = tmp_path / "run"
     for number, label in enumerate(("file_stream", "graphql:CreateArtifact$", "graphql:Run$")):
@@ -165,12 +160,14 @@ def test_publishers_that_are_killed_lose_and_double_nothing(tmp_path: Path, serv
             trying = pool.submit(publish, folder, access(service))
             wait_for(lambda fault=fault: fault.num_hits > 0, lambda label=label: f"{label} was never reached")
             (child,) = publishing(folder)
+            staged = Path(child.environ()["TMPDIR"])
+            assert list(staged.iterdir())
             child.send_signal(signal.SIGKILL)
             told = trying.result()
         assert not told.ok
+        assert not staged.exists(), "what was staged, samples among it, went with its publisher"
         assert "ended with -9" in (state(folder).error or "")
         wait_for(lambda child=child: not _services_of(child.pid), lambda: "W&B's own process outlives its master")
-    assert not list(Path(tempfile.gettempdir()).rglob("*wandb*")), "what was staged went with its publisher"
     _kill_supervisor(folder, service)
     assert state(folder).state == "running"  # and nobody holds the lock: it was killed
     _let_go(service)
@@ -207,8 +204,7 @@ def _kill_supervisor(folder: Path, service: WandbService) -> None:
     wait_for(lambda: not publishing(folder), lambda: "the publisher outlives its supervisor")
 
 
-@pytest.mark.slow
-def test_two_runs_are_compared_whatever_their_dates(tmp_path: Path, service: WandbService) -> None:
+def two_runs_are_compared_whatever_their_dates(tmp_path: Path, service: WandbService) -> None:
     first = run_folder(tmp_path)
     builder = builder_of()
     builder.records[0] = builder.records[0].model_copy(update={"body": builder.records[0].body | {"run_id": "later"}})
@@ -229,8 +225,7 @@ def test_two_runs_are_compared_whatever_their_dates(tmp_path: Path, service: Wan
     assert service.unknown == []
 
 
-@pytest.mark.slow
-def test_nothing_of_the_machine_is_sent(tmp_path: Path, service: WandbService) -> None:
+def nothing_of_the_machine_is_sent(tmp_path: Path, service: WandbService) -> None:
     """Secrets planted wherever a run may hold them."""
     secret = "planted-secret"
 
@@ -254,3 +249,39 @@ def test_nothing_of_the_machine_is_sent(tmp_path: Path, service: WandbService) -
         assert not [body[:200] for body in sent if word.encode() in body], word
     # The names that may be sent are: the check looks at the right bodies.
     assert [body for body in service.received if b"a-model" in body]
+
+
+SCENARIOS: tuple[Callable[[Path, WandbService], None], ...] = (
+    publishers_that_are_killed_lose_and_double_nothing,
+    a_partial_run_and_then_the_whole_one,
+    two_runs_are_compared_whatever_their_dates,
+    the_key_may_lie_in_netrc_alone,
+    nothing_of_the_machine_is_sent,
+    without_any_key_nothing_is_sent_and_it_is_said_so,
+)
+"""Each with a service and a folder of its own; the longest first."""
+AT_ONCE = 3
+
+
+def _alone(scenario: Callable[[Path, WandbService], None], path: Path) -> None:
+    with serving() as service:
+        scenario(path, service)
+
+
+@pytest.fixture(scope="module")
+def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[None]]:
+    """The scenarios that are asked for, side by side, since they wait for their services a good deal."""
+    params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    asked_for = {each["scenario"].__name__ for each in params if "scenario" in each}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return {
+            each.__name__: pool.submit(_alone, each, tmp_path_factory.mktemp("scenario"))
+            for each in SCENARIOS
+            if each.__name__ in asked_for
+        }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_side_by_side(ended: dict[str, Future[None]], scenario: Callable[[Path, WandbService], None]) -> None:
+    ended[scenario.__name__].result()
