@@ -1,5 +1,6 @@
 """`raybench run` with its publisher dead, hanging or refused: same report, same exit code; and curves that grow."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from cli_runs import CliRun, cli_run, wait_for
 from publishers import KEY, access, assert_logged, assert_whole, logs_of, state
 from wandb_service import Fault, WandbService, serving
 
+from raybench.ledger.journal import LEDGER
 from raybench.publish.source import read_source
 from raybench.publish.state import LOCK, STATE
 from raybench.publish.supervise import kill_tree
@@ -51,13 +53,14 @@ def service() -> Iterator[WandbService]:
 
 
 @contextmanager
-def run(path: Path, variables: dict[str, str], **settings: object) -> Iterator[CliRun]:
+def run(path: Path, variables: dict[str, str], *, resume: bool = False, **settings: object) -> Iterator[CliRun]:
     """A small simulated study under way; what it leaves at work is ended with the test."""
     given = {"time_scale": 20, "wait_s": 1, "limit_s": 600, "follow": "false"} | settings
     study = path / "study.yaml"
     study.write_text(STUDY.format(**given))
     try:
-        with cli_run(path / "run", str(study), "--out", str(path / "run"), "--address", "local", **variables) as made:
+        words = (str(study), "--resume" if resume else "--out", str(path / "run"), "--address", "local")
+        with cli_run(path / "run", *words, **variables) as made:
             yield made
     finally:
         for each in psutil.process_iter(["cmdline"]):
@@ -65,28 +68,18 @@ def run(path: Path, variables: dict[str, str], **settings: object) -> Iterator[C
                 kill_tree(each.pid)
 
 
-def test_the_publisher_decides_neither_the_exit_code_nor_the_wait(tmp_path: Path, service: WandbService) -> None:
-    service.faults = [Fault(".", hang=True)]
-    folder = tmp_path / "run"
-    with run(tmp_path, access(service)) as hanging:
-        # With a limit of 600 s, only `wait_s` can have ended the run's wait; it ends, or this test hangs.
-        assert hanging.wait() == 0, hanging.output()
-        assert time.time() - (folder / "report.md").stat().st_mtime < 300, "1 s, and whatever a busy machine adds"
-        assert "publisher: still at work after 1 s" in hanging.output()
-        assert "retry with: raybench publish" in hanging.output()
-        assert "VALID" in (folder / "report.md").read_text()
-        # The publisher goes on without the run. It began when the report was whole.
-        wait_for(lambda: (folder / STATE).is_file() and bool(service.requests), hanging.output)
-        assert state(folder).state == "running"
-        assert (folder / LOCK).stat().st_ctime >= (folder / "report.md").stat().st_mtime
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> CliRun:
+    """A run as the quickstart makes one: no account, no variable, nothing asked for."""
+    path = tmp_path_factory.mktemp("plain")
+    with run(path, {"WANDB_MODE": ""}, wait_s=300) as made:
+        assert made.wait() == 0, made.output()
+    return made
 
 
-def test_a_run_leaves_offline_runs_that_hold_its_results(tmp_path: Path) -> None:
-    """As the quickstart does: no account, no variable, nothing asked for."""
-    folder = tmp_path / "run"
-    with run(tmp_path, {"WANDB_MODE": ""}, wait_s=300) as plain:
-        assert plain.wait() == 0, plain.output()
-        assert "3 offline runs with 12 rows" in plain.output()
+def test_a_run_leaves_offline_runs_that_hold_its_results(plain: CliRun) -> None:
+    folder = plain.folder
+    assert "3 offline runs with 12 rows" in plain.output()
     logs = {log.id: log for log in logs_of(folder)}
     wanted = target_runs(read_source(folder), "hashed")
     assert [run.id for run in wanted] == list(state(folder).last.runs[:2])
@@ -99,9 +92,42 @@ def test_a_run_leaves_offline_runs_that_hold_its_results(tmp_path: Path) -> None
     assert {"compare/speedup/_type", "compare/accuracy/_type"} <= compared.summary.keys()
 
 
-def test_a_service_that_refuses_changes_no_exit_code(tmp_path: Path) -> None:
+@contextmanager
+def finished(path: Path, plain: CliRun, variables: dict[str, str], **settings: object) -> Iterator[CliRun]:
+    """The plain run resumed with one unit missing, so that it measures, reports and publishes again."""
+    folder = path / "run"
+    shutil.copytree(plain.folder, folder, symlinks=True)
+    shutil.rmtree(folder / "wandb")
+    for name in ("publish.json", "publish.json.before", "report.md"):
+        (folder / name).unlink()
+    lines = (folder / LEDGER).read_bytes().splitlines(keepends=True)
+    last = max(number for number, line in enumerate(lines) if b'"kind":"unit_done"' in line)
+    (folder / LEDGER).write_bytes(b"".join(lines[:last]))
+    with run(path, variables, resume=True, **settings) as made:
+        yield made
+
+
+def test_the_publisher_decides_neither_the_exit_code_nor_the_wait(
+    tmp_path: Path, service: WandbService, plain: CliRun
+) -> None:
+    service.faults = [Fault(".", hang=True)]
+    folder = tmp_path / "run"
+    with finished(tmp_path, plain, access(service)) as hanging:
+        # With a limit of 600 s, only `wait_s` can have ended the run's wait; it ends, or this test hangs.
+        assert hanging.wait() == 0, hanging.output()
+        assert time.time() - (folder / "report.md").stat().st_mtime < 300, "1 s, and whatever a busy machine adds"
+        assert "publisher: still at work after 1 s" in hanging.output()
+        assert "retry with: raybench publish" in hanging.output()
+        assert "VALID" in (folder / "report.md").read_text()
+        # The publisher goes on without the run. It began when the report was whole.
+        wait_for(lambda: (folder / STATE).is_file() and bool(service.requests), hanging.output)
+        assert state(folder).state == "running"
+        assert (folder / LOCK).stat().st_ctime >= (folder / "report.md").stat().st_mtime
+
+
+def test_a_service_that_refuses_changes_no_exit_code(tmp_path: Path, plain: CliRun) -> None:
     nowhere = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
-    with run(tmp_path, nowhere, wait_s=300, limit_s=120) as refused:
+    with finished(tmp_path, plain, nowhere, wait_s=300, limit_s=120) as refused:
         assert refused.wait() == 0, refused.output()
         assert state(tmp_path / "run").state == "failed"
         assert "W&B: not published" in refused.output()
