@@ -14,7 +14,7 @@ from wandb_service import Fault, WandbService, serving
 
 from raybench.ledger.journal import LEDGER
 from raybench.publish.source import read_source
-from raybench.publish.state import LOCK, STATE
+from raybench.publish.state import BEFORE, LOCK, STATE
 from raybench.publish.supervise import kill_tree
 from raybench.publish.targets import target_runs
 
@@ -98,7 +98,7 @@ def finished(path: Path, plain: CliRun, variables: dict[str, str], **settings: o
     folder = path / "run"
     shutil.copytree(plain.folder, folder, symlinks=True)
     shutil.rmtree(folder / "wandb")
-    for name in ("publish.json", "publish.json.before", "report.md"):
+    for name in (STATE, BEFORE, LOCK, "report.md"):
         (folder / name).unlink()
     lines = (folder / LEDGER).read_bytes().splitlines(keepends=True)
     last = max(number for number, line in enumerate(lines) if b'"kind":"unit_done"' in line)
