@@ -230,13 +230,18 @@ async def emptied(url: str) -> None:
         connection.close()
 
 
+def spread(values: Sequence[float]) -> float:
+    """How far repeats of one client are apart, as a share: below it no difference between two clients is told."""
+    return max(values) / min(values) - 1
+
+
 def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     """The table: medians over the pairs, ratios ours over tool, whether both agree where neither is saturated."""
     yield (
         "| streams | requests | tool tok/s | ours tok/s | ratio | tool TPOT ms | ours TPOT ms | ratio | tool TTFT ms | "
-        "ours TTFT ms | tool CPU | ours CPU | saturated | within 2% |"
+        "ours TTFT ms | tool CPU | ours CPU | tool repeats | ours repeats | saturated | within 2% |"
     )
-    yield "| ---: " * 12 + "| :--- | :--- |"
+    yield "| ---: " * 14 + "| :--- | :--- |"
     for streams in dict.fromkeys(row["concurrency"] for row in rows):
         here = [row for row in rows if row["concurrency"] == streams]
 
@@ -246,12 +251,14 @@ def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
         (tool_rate, our_rate), (tool_tpot, our_tpot) = both("output_tok_per_s"), both("median_tpot_s")
         (tool_ttft, our_ttft), (tool_cpu, our_cpu) = both("median_ttft_s"), both("cpu_fraction")
         rate, tpot = our_rate / tool_rate, our_tpot / tool_tpot
+        tool_spread, our_spread = (spread([r["output_tok_per_s"] for r in here if r["client"] == c]) for c in NAMES)
         busy = [client for client in NAMES if any(row["saturated"] for row in here if row["client"] == client)]
         within = abs(rate - 1) <= MARGIN_FRACTION and abs(tpot - 1) <= MARGIN_FRACTION
         yield (
             f"| {streams} | {here[0]['num_requests']} | {tool_rate:,.1f} | {our_rate:,.1f} | {rate:.4f} | "
             f"{1e3 * tool_tpot:.3f} | {1e3 * our_tpot:.3f} | {tpot:.4f} | {1e3 * tool_ttft:.1f} | "
-            f"{1e3 * our_ttft:.1f} | {tool_cpu:.0%} | {our_cpu:.0%} | {', '.join(busy) or 'neither'} | "
+            f"{1e3 * our_ttft:.1f} | {tool_cpu:.0%} | {our_cpu:.0%} | {tool_spread:.1%} | "
+            f"{our_spread:.1%} | {', '.join(busy) or 'neither'} | "
             f"{'yes' if within else 'saturated' if busy else 'NO'} |"
         )
 
