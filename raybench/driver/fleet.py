@@ -46,6 +46,7 @@ from raybench.records import CheckMeasurement, CheckUnit, EngineFacts, EvalUnit,
 from raybench.records.calibration import Calibration
 
 JOIN_TIMEOUT_S = 180.0
+JOIN_TRIES = 3
 JOIN_LOOK_S = 5.0
 """Between two looks at the cluster while a node is awaited."""
 CLOSE_TIMEOUT_S = 40.0
@@ -267,20 +268,30 @@ class Fleet:
         self.occurrences.put_nowait(occurrence)
 
     async def _join(self, name: str, number: int) -> None:
-        slot = self._slots[number]
-        if slot.num_gpus:
-            machine = await self._machine_for(slot)
-            if machine is None:
-                reason = f"no machine with {slot.num_gpus} {slot.accelerator} came within {self._join_limit_s:.0f} s"
-                self._tell(
-                    Occurrence(SlotLost(number, reason), line=f"no node for {', '.join(slot.targets)}: {reason}")
-                )
+        reason = ""
+        for left in reversed(range(JOIN_TRIES)):
+            slot = self._slots[number]
+            if slot.num_gpus:
+                machine = await self._machine_for(slot)
+                if machine is None:
+                    wanted = f"{slot.num_gpus} {slot.accelerator}"
+                    self._no_node(number, reason or f"no machine with {wanted} came within {self._join_limit_s:.0f} s")
+                    return
+                slot = replace(slot, machine=machine)
+            try:
+                await self._join_at(name, number, slot)
                 return
-            slot = replace(slot, machine=machine)
-        try:
-            await self._join_at(name, number, slot)
-        finally:
-            self._reserved.discard(slot.machine or "")
+            except RayActorError as error:
+                # Ray may place an actor on a machine that has just died, as long as it has not noticed.
+                reason = _first_line(error)
+                if left:
+                    await asyncio.sleep(JOIN_LOOK_S)
+            except (RayError, TimeoutError) as error:
+                reason = _first_line(error)
+                break
+            finally:
+                self._reserved.discard(slot.machine or "")
+        self._no_node(number, reason)
 
     def _no_node(self, number: int, reason: str) -> None:
         targets = ", ".join(self._slots[number].targets)
@@ -308,12 +319,10 @@ class Fleet:
         try:
             actor = self._cloud.make_actor(spec, actor_options(slot))
             facts = await self._facts(actor)
-        except (RayError, TimeoutError) as error:
+        except (RayError, TimeoutError):
             if actor is not None:
                 self._kill(actor)
-            reason = _first_line(error)
-            self._no_node(number, reason)
-            return
+            raise
         urls = [urlsplit(engine.url).hostname or "" for engine in self._engines(slot) if engine.url]
         hosts = frozenset([facts.host, *urls])
         self._members[name] = _Member(actor, number, hosts, slot.machine)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
 from raybench.config.schema import EngineConfig, ModelConfig, OneBatchSweep, RunConfig, SimulatedConfig, TargetConfig
 from raybench.driver import fleet as fleet_module
@@ -237,6 +237,36 @@ def test_an_actor_that_never_answers_is_a_lost_slot(
 
     play(clouds, script)
     assert clouds.actors[0].killed, "it would take its place later, when nobody wants it any more"
+
+
+def dying(times: int) -> FakeCloud:
+    """A cloud whose first so many actors die before they answer, as those do that are placed on a dead machine."""
+    left = [times]
+
+    class Dies(FakeActor):
+        async def _facts(self) -> AsyncIterator[Any]:
+            if left[0] > 0:
+                left[0] -= 1
+                raise RayActorError
+            async for facts in super()._facts():
+                yield facts
+
+    return FakeCloud(Dies)
+
+
+@pytest.mark.parametrize(("times", "joins"), [(2, True), (3, False)])
+def test_an_actor_that_dies_before_it_joins_is_made_again_a_few_times(
+    times: int, joins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.01)
+    clouds = dying(times)
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        assert isinstance((await heard()).event, NodeJoined if joins else SlotLost)
+
+    play(clouds, script)
+    assert len(clouds.actors) == 3
+    assert all(actor.killed for actor in clouds.actors[:times])
 
 
 def test_closing_does_not_wait_for_a_silent_actor_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

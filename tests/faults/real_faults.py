@@ -88,17 +88,34 @@ def worker_killed(run: CliRun, fake_nodes: FakeNodes) -> None:
     kill(parent(server_of(run, "h200")))
 
 
+def lone_raylet(run: CliRun) -> tuple[int, str]:
+    """(raylet that holds one server of the run and no more, kind of its target).
+
+    Simulated nodes take no GPUs, so Ray may put several on one raylet; of three nodes on four raylets one is alone
+    unless all share. The newest raylet, for the oldest is the head's.
+    """
+    held: dict[int, list[str]] = {}
+    for left in left_overs(run.run_id):
+        words = command_line(left.pid)
+        if "simulated_server" in words:
+            target = json.loads(Path(words.split()[-1]).read_text())["target"]
+            held.setdefault(parent(parent(left.pid)), []).append(target)
+    raylet = max(pid for pid, targets in held.items() if len(targets) == 1)
+    return raylet, held[raylet][0].upper()
+
+
 def raylet_killed(run: CliRun, fake_nodes: FakeNodes) -> None:
-    kill(parent(parent(server_of(run, "h200"))))
-    fake_nodes.add("H200")
+    raylet, kind = lone_raylet(run)
+    kill(raylet)
+    fake_nodes.add(kind)
 
 
 def host_lost(run: CliRun, fake_nodes: FakeNodes) -> None:
     """Everything of a machine at once, as a power cut does it."""
-    raylet = parent(parent(server_of(run, "b200")))
+    raylet, kind = lone_raylet(run)
     for pid in [raylet, *descendants(raylet)]:
         kill(pid)
-    fake_nodes.add("B200")
+    fake_nodes.add(kind)
 
 
 def driver_killed(run: CliRun, fake_nodes: FakeNodes) -> None:
