@@ -22,7 +22,6 @@ import asyncio
 import heapq
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -33,6 +32,8 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from engine_tool import EngineTool
 
 from raybench.client.columns import OK, LoadColumns
 from raybench.client.drive import flush_cache
@@ -89,21 +90,7 @@ class Tool:
 
     def __init__(self, python: str, url: str, tokenizer: str, range_ratio: float, folder: Path) -> None:
         self._url, self._tokenizer, self._folder, self._range_ratio = url, tokenizer, folder, range_ratio
-        self._log = (folder / "tool.log").open("wb")
-        self._child = subprocess.Popen(
-            [python, "-c", TOOL, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
-            cwd=folder, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        )  # fmt: skip
-        self._wait()
-
-    def _wait(self) -> None:
-        assert self._child.stdout is not None
-        said: list[str] = []
-        for line in self._child.stdout:
-            if line.startswith("@ready"):
-                return
-            said.append(line)
-        raise SystemExit("".join(said[-20:]) + (self._folder / "tool.log").read_text()[-4000:])
+        self._child = EngineTool(python, TOOL, folder)
 
     def run(self, load: tuple[int, int, int, int], seed: int) -> dict[str, Any]:
         """One run of (concurrency, requests, prompt tokens, reply tokens): what it sent, and what it saw."""
@@ -117,17 +104,12 @@ class Tool:
             "--warmup-requests", "0", "--disable-tqdm", "--seed", str(seed),
             "--output-file", str(self._folder / "rows.jsonl"),
         ]  # fmt: skip
-        assert self._child.stdin is not None
-        self._child.stdin.write(json.dumps(words) + "\n")
-        self._child.stdin.flush()
-        self._wait()
+        self._child.run(words)
         return json.loads((self._folder / "said.json").read_text())
 
     def close(self) -> None:
         """End it."""
-        self._child.kill()
-        self._child.communicate()
-        self._log.close()
+        self._child.close()
 
 
 def full_window(start: Any, first: Any, last: Any, concurrency: int) -> tuple[float, float]:

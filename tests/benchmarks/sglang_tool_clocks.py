@@ -12,8 +12,6 @@ Runs interleaved, tool first, then ours; a first pair of every batch size warms 
 import argparse
 import asyncio
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +20,8 @@ from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from engine_tool import EngineTool
 
 from raybench.client.drive import flush_cache, pass_and_rows
 from raybench.client.job import BatchJob
@@ -75,19 +75,7 @@ class Tool:
 
     def __init__(self, python: str, url: str, tokenizer: str, folder: Path) -> None:
         self._url, self._tokenizer, self._folder = url, tokenizer, folder
-        self._log = (folder / "tool.log").open("wb")
-        self._child = subprocess.Popen(
-            [python, "-c", TOOL, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
-            cwd=folder, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        )  # fmt: skip
-        self._said()
-
-    def _said(self) -> dict[str, float]:
-        assert self._child.stdout is not None
-        for line in self._child.stdout:
-            if line.startswith("@ready"):
-                return json.loads(line[6:].strip() or "{}")
-        raise SystemExit((self._folder / "tool.log").read_text()[-4000:])
+        self._child = EngineTool(python, TOOL, folder)
 
     def run(self, load: OneBatchLoad) -> tuple[dict[str, float], bytes]:
         """One run: its row, with the lead of its clock, and the body that it sent."""
@@ -99,10 +87,7 @@ class Tool:
             "--output-len", str(load.output_tokens), "--dataset-name", "random-ids", "--skip-warmup",
             "--result-filename", str(rows), "--no-append-to-github-summary",
         ]  # fmt: skip
-        assert self._child.stdin is not None
-        self._child.stdin.write(json.dumps(words) + "\n")
-        self._child.stdin.flush()
-        lead = self._said()
+        lead = self._child.run(words)
         (row,) = [json.loads(line) for line in rows.read_text().splitlines()]
         found = {
             "latency_s": row["latency"], "last_ttft_s": row["last_ttft"], "output_tok_per_s": row["output_throughput"],
@@ -111,9 +96,7 @@ class Tool:
 
     def close(self) -> None:
         """End it."""
-        self._child.kill()
-        self._child.communicate()
-        self._log.close()
+        self._child.close()
 
 
 async def ours(url: str, load: OneBatchLoad, body: bytes) -> dict[str, float]:
