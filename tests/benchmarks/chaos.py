@@ -82,7 +82,7 @@ def disk_full(run: CliRun, nodes: FakeNodes) -> None:
             return
 
 
-FAULTS: dict[str, Callable[[CliRun, FakeNodes], None]] = {
+FAULTS: dict[str, Callable[[CliRun, FakeNodes], int | None]] = {
     "worker": worker_killed, "raylet": raylet_killed, "host": host_lost, "driver": driver_killed,
     "publisher": publisher_killed, "torn tail": tail_torn, "paused node": node_paused, "server": server_killed,
     "full disk": disk_full,

@@ -84,15 +84,16 @@ def server_of(run: CliRun, target: str) -> int:
     raise AssertionError(f"no server of {target}")
 
 
-def worker_killed(run: CliRun, fake_nodes: FakeNodes) -> None:
+def worker_killed(run: CliRun, fake_nodes: FakeNodes) -> int:
     kill(parent(server_of(run, "h200")))
+    return 1
 
 
-def lone_raylet(run: CliRun) -> tuple[int, str]:
-    """(raylet that holds one server of the run and no more, kind of its target).
+def raylet_to_hit(run: CliRun) -> tuple[int, list[str]]:
+    """(raylet, targets of its nodes): that with the fewest, but not the head's.
 
-    Simulated nodes take no GPUs, so Ray may put several on one raylet; of three nodes on four raylets one is alone
-    unless all share. The newest raylet, for the oldest is the head's.
+    Simulated nodes take no GPUs, so Ray may put several on one raylet, or one on the head's. That of the head is the
+    driver's own too: without it Ray ends all that the driver has made.
     """
     held: dict[int, list[str]] = {}
     for left in left_overs(run.run_id):
@@ -100,46 +101,52 @@ def lone_raylet(run: CliRun) -> tuple[int, str]:
         if "simulated_server" in words:
             target = json.loads(Path(words.split()[-1]).read_text())["target"]
             held.setdefault(parent(parent(left.pid)), []).append(target)
-    raylet = max(pid for pid, targets in held.items() if len(targets) == 1)
-    return raylet, held[raylet][0].upper()
+    hit = {raylet: targets for raylet, targets in held.items() if "--head" not in command_line(raylet).split()}
+    return min(hit.items(), key=lambda item: len(item[1]))
 
 
-def raylet_killed(run: CliRun, fake_nodes: FakeNodes) -> None:
-    raylet, kind = lone_raylet(run)
+def raylet_killed(run: CliRun, fake_nodes: FakeNodes) -> int:
+    raylet, targets = raylet_to_hit(run)
     kill(raylet)
-    fake_nodes.add(kind)
+    fake_nodes.add(targets[0].upper())
+    return len(targets)
 
 
-def host_lost(run: CliRun, fake_nodes: FakeNodes) -> None:
+def host_lost(run: CliRun, fake_nodes: FakeNodes) -> int:
     """Everything of a machine at once, as a power cut does it."""
-    raylet, kind = lone_raylet(run)
+    raylet, targets = raylet_to_hit(run)
     for pid in [raylet, *descendants(raylet)]:
         kill(pid)
-    fake_nodes.add(kind)
+    fake_nodes.add(targets[0].upper())
+    return len(targets)
 
 
-def driver_killed(run: CliRun, fake_nodes: FakeNodes) -> None:
+def driver_killed(run: CliRun, fake_nodes: FakeNodes) -> int:
     run.send(signal.SIGKILL)
+    return 0
 
 
-def publisher_killed(run: CliRun, fake_nodes: FakeNodes) -> None:
+def publisher_killed(run: CliRun, fake_nodes: FakeNodes) -> int:
     def publishers() -> list[int]:
         return [pid for pid in descendants(run.pid) if "publish" in command_line(pid)]
 
     run.until(lambda: bool(publishers()))
     for pid in publishers():
         kill(pid)
+    return 0
 
 
-def tail_torn(run: CliRun, fake_nodes: FakeNodes) -> None:
+def tail_torn(run: CliRun, fake_nodes: FakeNodes) -> int:
     """The driver dies within a line."""
     run.send(signal.SIGKILL)
     run.wait()
     ledger = run.folder / "ledger.jsonl"
     ledger.write_bytes(ledger.read_bytes()[:-25])
+    return 0
 
 
-Blow = Callable[[CliRun, FakeNodes], None]
+Blow = Callable[[CliRun, FakeNodes], int]
+"""Strikes a run and says how many nodes that costs it."""
 
 
 def judged(folder: Path) -> dict[str, Any]:

@@ -65,6 +65,10 @@ for line in sys.stdin:
 """SGLang's tool as its command runs it, imported once: its imports alone take ten seconds."""
 
 
+NUM_UNITS = 2 * 2 + 64 // 4
+"""Load points twice, and the 64 questions of sums in blocks of four."""
+
+
 def write_config(path: Path, **changes: object) -> Path:
     content = {
         "name": path.stem,
@@ -109,7 +113,7 @@ def test_one_command_measures_a_real_server_through_ray(held: CliRun, url: str) 
     found = held.records()
     assert_each_attempt_ended_once(found)
     done = results(found)
-    assert len(done) == 2 * 2 + 4
+    assert len(done) == NUM_UNITS
     for record in done:
         if record["body"]["kind"] == "perf":
             measured = record["body"]["measured"]
@@ -317,7 +321,7 @@ def test_a_killed_driver_repeats_nothing_by_the_real_servers_own_count(url: str,
     found = records(out)
     assert prompts_served(url) - served == num_prompts(found[len(before) :])
     assert_each_attempt_ended_once(found)
-    assert len({record["key"] for record in results(found)}) == len(results(found)) == 8
+    assert len({record["key"] for record in results(found)}) == len(results(found)) == NUM_UNITS
 
 
 @pytest.mark.parametrize("stop", [True, False])
@@ -373,7 +377,10 @@ def test_a_real_server_dies_in_parts_with_its_worker_and_while_it_starts(tmp_pat
         kill(scheduler_of(run.run_id))
         run.until(lambda: run.output().count("n0 bf16: SGLang is starting on port") == 2)
         failed = of_kind(run.records(), "unit_failed")
-        assert [record["body"]["cause"] for record in failed] == ["engine_died"], failed
+        # One was running; the one that waited behind it, if it was there already, is taken back.
+        causes = [record["body"]["cause"] for record in failed]
+        assert causes.count("engine_died") == 1 and set(causes) <= {"engine_died", "withdrawn"}, failed
+        assert not any(record["body"]["given_up"] for record in failed)
         run.until(lambda: bool(guardians(run.run_id)))
         (guardian,) = guardians(run.run_id)
         kill(worker)
