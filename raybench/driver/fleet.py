@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import ray
 from pydantic import BaseModel
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnschedulableError, RayActorError, RayError, RayTaskError
 
 from raybench.config.schema import EngineConfig, RunConfig, engine_of
 from raybench.driver.cluster import actor_options, leaving_machines, machines
@@ -140,7 +140,7 @@ class Fleet:
         """`first_name`: number of the first node's name; lower ones were used by earlier sessions."""
         self._run_id = order.run_id
         self._config = order.config
-        self._slots = slots
+        self._slots = list(slots)
         self._join_limit_s = order.join_limit_s
         self._reserved: set[str] = set()
         """Machines of nodes that are being made."""
@@ -175,6 +175,7 @@ class Fleet:
             case ReleaseNode():
                 self._spawn(action.node, self._release(action))
             case ReplaceNode():
+                self._set_free(action.slot)
                 self.make_node(action.slot)
             case GiveUp():
                 entry = Entry("unit_failed", action.failure, action.key, action.attempt + 1)
@@ -281,9 +282,10 @@ class Fleet:
             try:
                 await self._join_at(name, number, slot)
                 return
-            except RayActorError as error:
+            except (RayActorError, ActorUnschedulableError) as error:
                 # Ray may place an actor on a machine that has just died, as long as it has not noticed.
                 reason = _first_line(error)
+                self._set_free(number)
                 if left:
                     await asyncio.sleep(JOIN_LOOK_S)
             except (RayError, TimeoutError) as error:
@@ -293,6 +295,11 @@ class Fleet:
                 self._reserved.discard(slot.machine or "")
         self._no_node(number, reason)
 
+    def _set_free(self, number: int) -> None:
+        """Let a slot without GPUs have its next node anywhere: its machine may be the one that died."""
+        if not self._slots[number].num_gpus:
+            self._slots[number] = replace(self._slots[number], machine=None)
+
     def _no_node(self, number: int, reason: str) -> None:
         targets = ", ".join(self._slots[number].targets)
         self._tell(Occurrence(SlotLost(number, reason), line=f"no node for {targets}: {reason}"))
@@ -300,7 +307,8 @@ class Fleet:
     async def _machine_for(self, slot: Slot) -> str | None:
         """A machine for a slot with GPUs, reserved: its own, or another that is free, as soon as one is there."""
         for _ in range(max(round(self._join_limit_s / JOIN_LOOK_S), 1)):
-            taken = {m.machine for m in self._living() if m.machine} | self._reserved | self._cloud.leaving()
+            held = {m.machine for m in self._living() if m.machine and self._slots[m.slot].num_gpus}
+            taken = held | self._reserved | self._cloud.leaving()
             machine = free_machine(slot, self._cloud.machines(), taken)
             if machine is not None:
                 self._reserved.add(machine)

@@ -36,6 +36,8 @@ class Demand:
     """0 = a slot on any machine (CPU, simulated and external engines)."""
     simulated: bool
     """A simulated engine needs neither GPU nor CPU of its own."""
+    stands_for_gpus: int = 0
+    """GPUs of the machine that a simulated node stands for: it goes to one like it where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Slot:
     """One actor to make: where, and for which targets."""
 
     machine: str | None
-    """Ray's node id; None = wherever a CPU is free, or with GPUs the first machine that comes."""
+    """Ray's node id; None = wherever there is room, or with GPUs the first machine that comes."""
     accelerator: str
     num_gpus: int
     num_cpus: float
@@ -56,7 +58,9 @@ def demands(config: RunConfig) -> tuple[Demand, ...]:
     for target in config.targets:
         kind = engine_of(config, target).kind
         gpus = target.gpus_per_node if kind == "sglang" else 0
-        result.append(Demand(target.name, target.accelerator, target.nodes, gpus, kind == "simulated"))
+        simulated = kind == "simulated"
+        stands_for = target.gpus_per_node if simulated else 0
+        result.append(Demand(target.name, target.accelerator, target.nodes, gpus, simulated, stands_for))
     return tuple(result)
 
 
@@ -71,10 +75,18 @@ def assign(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[Slot,
     if missing:
         raise ClusterError(_message(missing, machines))
     for demand in wanted:
-        if not demand.gpus_per_node:
-            cpus = 0.0 if demand.simulated else 1.0
-            slots.extend([Slot(None, demand.accelerator, 0, cpus, (demand.target,))] * demand.nodes)
+        if demand.simulated:
+            slots.extend(_stand_ins(demand, machines))
+        elif not demand.gpus_per_node:
+            slots.extend([Slot(None, demand.accelerator, 0, 1.0, (demand.target,))] * demand.nodes)
     return tuple(slots)
+
+
+def _stand_ins(demand: Demand, machines: Sequence[Machine]) -> list[Slot]:
+    """Slots of a simulated target, in turn on the machines that its nodes stand for, without anything of theirs."""
+    alike = [m.id for m in machines if _fits(m, demand.accelerator, demand.stands_for_gpus)]
+    where = alike or [None]
+    return [Slot(where[i % len(where)], demand.accelerator, 0, 0.0, (demand.target,)) for i in range(demand.nodes)]
 
 
 def assign_some(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[Slot, ...]:

@@ -165,6 +165,8 @@ def run_job(steps: Steps, scratch: Path, there: dict[str, Host]) -> None:
         forward_log(scratch),
     )
     until(lambda: answers(steps, there), forward_log(scratch))
+    # All hosts first: a simulated node stands for a machine only where that machine is there when the run begins.
+    until(lambda: "/24.0 GPU" in head_status(there), lambda: head_status(there))
     log = scratch / "job.log"
     job = steps.start(
         "ray job submit --address http://127.0.0.1:8265 --submission-id first -- python -m raybench run "
@@ -209,6 +211,12 @@ def answers(steps: Steps, there: dict[str, Host]) -> bool:
         there["launcher"].command("exec 3<>/dev/tcp/127.0.0.1/8265"), capture_output=True, check=False
     )
     return tried.returncode == 0
+
+
+def head_status(there: dict[str, Host]) -> str:
+    """What `ray status` says on the head."""
+    asked = subprocess.run(there["head"].command("ray status"), capture_output=True, text=True, check=False)
+    return asked.stdout + asked.stderr
 
 
 def nodes_with_results(out: Path) -> set[str]:

@@ -343,6 +343,34 @@ def test_a_slot_whose_machine_is_gone_takes_the_next_one_that_comes(monkeypatch:
     play(clouds, script, GPU_SLOT, join_limit_s=30)
 
 
+def test_a_node_without_gpus_is_made_anywhere_once_its_machine_may_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.01)
+    clouds = dying(1)
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.make_node(1)
+        await join(heard)
+        fleet.do(ReplaceNode(1))
+        await join(heard)
+
+    play(clouds, script, Slot(M0, "H200", 0, 0.0, ("a",)), Slot(M1, "H200", 0, 0.0, ("a",)))
+    asked = [actor.spec.ray_node_id for actor in clouds.actors]
+    assert asked == [M0, None, M1, None], "after a death before it joined, and as a replacement"
+
+
+def test_stand_ins_on_a_machine_do_not_keep_a_real_node_off_it() -> None:
+    clouds = FakeCloud(FakeActor, machines=(gpus(M0),))
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.make_node(1)
+        await join(heard)
+        assert clouds.actors[1].spec.ray_node_id == M0
+
+    play(clouds, script, Slot(M0, "H200", 0, 0.0, ("a",)), GPU_SLOT, join_limit_s=0.1)
+
+
 def test_two_slots_never_take_the_same_machine_and_the_one_without_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.05)
     clouds = FakeCloud(FakeActor, machines=(gpus(M1),))

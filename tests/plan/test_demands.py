@@ -29,6 +29,18 @@ def test_simulated_targets_need_no_machine_and_cpu_targets_need_a_cpu() -> None:
     assert [(s.machine, s.num_cpus) for s in slots] == [(None, 0.0)] * 3 + [(None, 1.0)]
 
 
+def test_simulated_nodes_go_in_turn_to_the_machines_that_they_stand_for_and_take_nothing_of_them() -> None:
+    wanted = [Demand("s", "H200", 3, 0, True, stands_for_gpus=8), Demand("b", "GB300", 1, 0, True, stands_for_gpus=4)]
+    slots = assign([*wanted, Demand("real", "H200", 2, 8, False)], H200 + B200)
+    assert [(s.machine, s.num_gpus, s.num_cpus) for s in slots if s.targets == ("s",)] == [
+        ("a1", 0, 0.0),
+        ("a2", 0, 0.0),
+        ("a1", 0, 0.0),
+    ]
+    assert [s.machine for s in slots if s.targets == ("b",)] == [None], "no such machine: anywhere"
+    assert [s.machine for s in slots if s.targets == ("real",)] == ["a1", "a2"]
+
+
 @pytest.mark.parametrize(
     ("demand", "said"),
     [
