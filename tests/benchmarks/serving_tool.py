@@ -10,8 +10,10 @@ then sends the same bodies, dealt out to as many users by length, as the tool's 
 takes the next. Lengths are uniform from half of those given: with fixed ones all users march in step, and the server's
 batches follow the order in which a client happens to send. Both sides'
 figures are computed here, by one definition, while all users are busy: output throughput, and TPOT = (end - first
-token) / (tokens - 1) of each request sent in that time. Runs interleave, tool first, then ours, each on an empty
-prefix cache; a first, shorter pair warms up, not counted. A client is called saturated from 90% of a CPU on, ours
+token) / (tokens - 1) of each request sent in that time. Runs go tool, ours, ours, tool, all four with the same requests
+(a drift of the server favours neither), each on an empty prefix cache; a first, shorter pair warms up, not counted.
+Each ratio comes with the 95% interval of its mean over the pairs: where that is wider than the margin, the server's
+own noise decides what is printed, not the clients. A client is called saturated from 90% of a CPU on, ours
 also by its own rule (`client_saturated`). The tool goes by text: where a token has none (random weights choose ids
 that a tokenizer does not know; `raybench models make` gives every id one), it counts the first token late, or not at
 all.
@@ -30,6 +32,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student_t
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -217,18 +220,32 @@ def spread(values: Sequence[float]) -> float:
     return max(values) / min(values) - 1
 
 
+def interval(pairs: Sequence[tuple[float, float]]) -> str:
+    """95% interval of the mean ratio, ours over tool, of pairs (tool, ours), by their logarithms."""
+    if len(pairs) < 2:
+        return "one pair"
+    logs = np.log([ours / tool for tool, ours in pairs])
+    half = float(student_t.ppf(0.975, len(logs) - 1)) * float(logs.std(ddof=1)) / len(logs) ** 0.5
+    low, high = np.exp(logs.mean() + np.array([-half, half]))
+    return f"{low:.3f} to {high:.3f}"
+
+
 def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     """The table: medians over the pairs, ratios ours over tool, whether both agree where neither is saturated."""
     yield (
-        "| streams | requests | tool tok/s | ours tok/s | ratio | tool TPOT ms | ours TPOT ms | ratio | tool TTFT ms | "
-        "ours TTFT ms | tool CPU | ours CPU | tool repeats | ours repeats | saturated | within 2% |"
+        "| streams | requests | tool tok/s | ours tok/s | ratio | 95% | tool TPOT ms | ours TPOT ms | ratio | 95% | "
+        "tool TTFT ms | ours TTFT ms | tool CPU | ours CPU | tool repeats | ours repeats | saturated | within 2% |"
     )
-    yield "| ---: " * 14 + "| :--- | :--- |"
+    yield "| ---: " * 16 + "| :--- | :--- |"
     for streams in dict.fromkeys(row["concurrency"] for row in rows):
         here = [row for row in rows if row["concurrency"] == streams]
 
         def both(name: str, here: list[dict[str, Any]] = here) -> list[float]:
             return [median(row[name] for row in here if row["client"] == client) for client in NAMES]
+
+        def paired(name: str, here: list[dict[str, Any]] = here) -> list[tuple[float, float]]:
+            values = {(row["pair"], row["client"]): row[name] for row in here}
+            return [(values[pair, "tool"], values[pair, "ours"]) for pair in dict.fromkeys(row["pair"] for row in here)]
 
         (tool_rate, our_rate), (tool_tpot, our_tpot) = both("output_tok_per_s"), both("median_tpot_s")
         (tool_ttft, our_ttft), (tool_cpu, our_cpu) = both("median_ttft_s"), both("cpu_fraction")
@@ -238,7 +255,8 @@ def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
         within = abs(rate - 1) <= MARGIN_FRACTION and abs(tpot - 1) <= MARGIN_FRACTION
         yield (
             f"| {streams} | {here[0]['num_requests']} | {tool_rate:,.1f} | {our_rate:,.1f} | {rate:.4f} | "
-            f"{1e3 * tool_tpot:.3f} | {1e3 * our_tpot:.3f} | {tpot:.4f} | {1e3 * tool_ttft:.1f} | "
+            f"{interval(paired('output_tok_per_s'))} | {1e3 * tool_tpot:.3f} | {1e3 * our_tpot:.3f} | {tpot:.4f} | "
+            f"{interval(paired('median_tpot_s'))} | {1e3 * tool_ttft:.1f} | "
             f"{1e3 * our_ttft:.1f} | {tool_cpu:.0%} | {our_cpu:.0%} | {tool_spread:.1%} | "
             f"{our_spread:.1%} | {', '.join(busy) or 'neither'} | "
             f"{'yes' if within else 'saturated' if busy else 'NO'} |"
@@ -261,6 +279,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    said: dict[str, Any] = {"requests": []}
+    our_row: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         tool = Tool(given.engine_python, given.url, given.tokenizer, given.range_ratio, Path(folder))
         try:
@@ -268,10 +288,21 @@ def main() -> None:
                 rounds = max(given.rounds, -(-given.min_requests // streams))
                 for pair in range(given.pairs + 1):
                     num = streams * (rounds if pair else 2)
+                    load = (streams, num, given.input_tokens, given.output_tokens)
+                    # Pairs 1 and 2 send the same requests, and so on: their seed is one.
+                    seed = 1000 * streams + (pair + 1) // 2
+                    if ours_first := pair > 0 and pair % 2 == 0:
+                        asyncio.run(emptied(given.url))
+                        our_row = ours(given.url, streams, said["requests"])
+                    before = said["requests"]
                     asyncio.run(emptied(given.url))
-                    said = tool.run((streams, num, given.input_tokens, given.output_tokens), 1000 * streams + pair)
-                    asyncio.run(emptied(given.url))
-                    found = (theirs(said, streams), ours(given.url, streams, said["requests"]))
+                    said = tool.run(load, seed)
+                    if not ours_first:
+                        asyncio.run(emptied(given.url))
+                        our_row = ours(given.url, streams, said["requests"])
+                    elif said["requests"] != before:
+                        raise SystemExit("the tool made other requests of the same seed")
+                    found = (theirs(said, streams), our_row)
                     known = {"concurrency": streams, "num_requests": num, "pair": pair}
                     rows += [known | {"client": name} | row for name, row in zip(NAMES, found, strict=True) if pair]
                     print(f"  {streams} streams, pair {pair}: " + " against ".join(
