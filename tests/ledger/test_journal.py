@@ -175,6 +175,21 @@ def test_a_disk_that_is_slow_to_sync_keeps_no_append_waiting_and_close_waits_for
     assert synced.is_set()
 
 
+def test_one_sync_serves_many_records_and_a_flush_waits_for_no_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(journal_module.os, "fsync", synced.append)
+    monkeypatch.setattr(journal_module, "SYNC_PAUSE_S", 3600.0)
+    journal = Journal.create(tmp_path / "run")
+    for _ in range(200):
+        journal.append("decision", {"what": "x", "reason": "y"})
+    journal.flush()
+    journal.append("decision", {"what": "x", "reason": "y"})
+    journal.close()
+    assert 1 <= len(synced) <= 6
+
+
 def test_what_a_sync_meets_is_told_with_the_next_record_and_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
