@@ -1,7 +1,7 @@
 """Actions become calls on actors, what comes back becomes occurrences: an event with the records that it leaves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ray.exceptions import ActorUnschedulableError, RayActorError, RayError, RayTaskError
 
 from raybench.config.schema import EngineConfig, RunConfig, engine_of
+from raybench.driver.calls import Silent, closed, first_line, in_time, stream, talking, value
 from raybench.driver.cluster import actor_options, leaving_machines, machines
 from raybench.engine.base import Launch
 from raybench.errors import EngineRefused, RaybenchError
@@ -54,10 +55,6 @@ STOP_LIMIT_S = 180.0
 """For a node to stop its engine, which it kills after a grace: one that does not answer is paused or cut off."""
 START_GRACE_S = 300.0
 """Beyond the engine's own limit, which its node keeps, without a word from it."""
-
-
-class _Silent(Exception):
-    """A node does not answer, though Ray takes it for alive: a process that is paused is no death to Ray."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +223,7 @@ class Fleet:
 
     async def close(self) -> None:
         """End every actor's engine, bounded in time."""
-        closing = [asyncio.ensure_future(_closed(member.actor)) for member in self._living()]
+        closing = [asyncio.ensure_future(closed(member.actor)) for member in self._living()]
         try:
             if closing:
                 await asyncio.wait(closing, timeout=CLOSE_TIMEOUT_S)
@@ -245,12 +242,12 @@ class Fleet:
     async def _guarded(self, node: str | None, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except (RayActorError, _Silent) as error:
+        except (RayActorError, Silent) as error:
             member = self._members.get(node or "")
             if member is None:
                 self._tell(Occurrence(None, bug=error))
             elif not member.lost:
-                self._lose(node or "", member, _first_line(error))
+                self._lose(node or "", member, first_line(error))
         except Exception as error:  # noqa: BLE001 - carried to the loop, which raises it
             self._tell(Occurrence(None, bug=error))
 
@@ -284,12 +281,12 @@ class Fleet:
                 return
             except (RayActorError, ActorUnschedulableError) as error:
                 # Ray may place an actor on a machine that has just died, as long as it has not noticed.
-                reason = _first_line(error)
+                reason = first_line(error)
                 self._set_free(number)
                 if left:
                     await asyncio.sleep(JOIN_LOOK_S)
             except (RayError, TimeoutError) as error:
-                reason = _first_line(error)
+                reason = first_line(error)
                 break
             finally:
                 self._reserved.discard(slot.machine or "")
@@ -341,7 +338,7 @@ class Fleet:
 
     async def _facts(self, actor: Any) -> NodeFacts:
         """First answer of a new actor. Raises TimeoutError when it cannot be expected any more."""
-        answer = asyncio.ensure_future(_value(actor.facts.remote()))
+        answer = asyncio.ensure_future(value(actor.facts.remote()))
         try:
             for _ in range(round(JOIN_TIMEOUT_S / JOIN_LOOK_S)):
                 done, _ = await asyncio.wait([answer], timeout=JOIN_LOOK_S)
@@ -369,7 +366,7 @@ class Fleet:
         launch = self._launch(action, start, member.slot)
         try:
             limit_s = launch.engine.startup_timeout_s + START_GRACE_S
-            async for item in _talking(_stream(member.actor.start_engine, launch), limit_s):
+            async for item in talking(stream(member.actor.start_engine, launch), limit_s):
                 if isinstance(item, EngineFacts):
                     total = next((p.duration_s for p in item.startup if p.name == "total"), 0.0)
                     line = f"{action.node} {action.target}: ready after {total:.1f} s at {item.url}"
@@ -396,7 +393,7 @@ class Fleet:
 
     async def _stop(self, action: StopEngine) -> None:
         member = self._members[action.node]
-        await _in_time(_value(member.actor.stop_engine.remote()), STOP_LIMIT_S, "did not stop its engine")
+        await in_time(value(member.actor.stop_engine.remote()), STOP_LIMIT_S, "did not stop its engine")
         start, member.start = member.start, None
         decision = Decision(what="stop_engine", reason=action.reason)
         line = f"{action.node}: engine stopped ({action.reason})"
@@ -410,7 +407,7 @@ class Fleet:
         decision = Decision(what="node_released", reason=f"{action.node}: {action.reason}")
         entry = Entry("decision", decision)
         self._tell(Occurrence(None, (entry,), action.node, line=f"{action.node} let go: {action.reason}"))
-        await _closed(member.actor)
+        await closed(member.actor)
         self._kill(member.actor)
 
     # ----------------------------------------------------------------------------------------------------- tasks, units
@@ -421,7 +418,7 @@ class Fleet:
         beside = sum(1 for other in self._living() if other.start is not None and other.hosts & member.hosts)
         try:
             group = SAMPLES if isinstance(unit, EvalUnit) else WORK
-            async for item in _stream(member.actor.run_unit, unit, beside, group=group):
+            async for item in stream(member.actor.run_unit, unit, beside, group=group):
                 match item:
                     case SampleRecord():
                         entry = Entry("sample", item, item.key, attempt)
@@ -458,44 +455,3 @@ def _checked(action: RunUnit, unit: CheckUnit, found: CheckMeasurement, entry: E
     event = UnitDone(action.node, unit.key, action.attempt, stop)
     line = f"{action.node} {unit.target}: preflight {unit.check}: {found.result}: {found.words}"
     return Occurrence(event, (entry,), action.node, start, line)
-
-
-async def _stream(method: Any, *args: object, group: str = WORK) -> AsyncIterator[Any]:
-    """Items of a streaming actor call; a RaybenchError that it raised comes out as itself."""
-    try:
-        async for reference in method.options(num_returns="streaming", concurrency_group=group).remote(*args):
-            yield await reference
-    except RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, RaybenchError):
-            raise cause from None
-        raise
-
-
-async def _value(reference: Any) -> Any:
-    return await reference
-
-
-async def _closed(actor: Any) -> None:
-    # An actor that is gone already has left its engine to the guardian.
-    with suppress(RayError):
-        await actor.close.remote()
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
-async def _in_time(answer: Awaitable[Any], limit_s: float, what: str) -> Any:
-    """Raises _Silent when the answer does not come."""
-    try:
-        return await asyncio.wait_for(answer, limit_s)
-    except TimeoutError:
-        raise _Silent(f"it {what} within {limit_s:.0f} s") from None
-
-
-async def _talking(items: AsyncIterator[Any], limit_s: float) -> AsyncIterator[Any]:
-    """The items of a stream. Raises _Silent when none comes for too long."""
-    end = object()
-    while (item := await _in_time(anext(items, end), limit_s, "said nothing of its engine")) is not end:
-        yield item
