@@ -53,6 +53,7 @@ GUARDIAN_S = 0.5
 MAX_SESSIONS = 8
 
 driver_run.LOOK_S = 30.0  # type: ignore[misc]  # a tenth of what it looks for here; every look costs real time
+driver_run.PING_EVERY_S = 30.0  # type: ignore[misc]  # likewise: a node is suspect at the second look
 
 LIMIT_S = 50_000.0
 """Virtual time that no history needs: beyond it the driver hangs."""
@@ -175,6 +176,10 @@ class Worker(FakeActor):
             await asyncio.wait([self.gone], timeout=quiet_s)
         if self.gone.done():
             raise ActorDiedError()
+
+    async def _ping(self) -> AsyncIterator[Any]:
+        await self.wait(0)
+        yield None
 
     async def _start_engine(self, launch: Any) -> AsyncIterator[Any]:
         self.server = Server(self)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import ray
 from pydantic import BaseModel
-from ray.exceptions import ActorUnschedulableError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, ActorUnschedulableError, RayActorError, RayError, RayTaskError
 
 from raybench.config.schema import EngineConfig, RunConfig, engine_of
 from raybench.driver.calls import Silent, closed, first_line, in_time, stream, talking, value
@@ -31,6 +31,8 @@ from raybench.plan.events import (
     NodeJoined,
     NodeLeaving,
     NodeLost,
+    NodeSuspect,
+    NodeWell,
     ReleaseNode,
     ReplaceNode,
     RunUnit,
@@ -42,6 +44,7 @@ from raybench.plan.events import (
     UnitFailed,
     WithdrawUnit,
 )
+from raybench.plan.heartbeat import Silence
 from raybench.plan.watchdog import Overdue
 from raybench.records import CheckMeasurement, CheckUnit, EngineFacts, EvalUnit, Failure, Kind, NodeFacts, SampleRecord
 from raybench.records.calibration import Calibration
@@ -50,6 +53,7 @@ JOIN_TIMEOUT_S = 180.0
 JOIN_TRIES = 3
 JOIN_LOOK_S = 5.0
 """Between two looks at the cluster while a node is awaited."""
+ASK_AGAIN_S = 1.0
 CLOSE_TIMEOUT_S = 40.0
 STOP_LIMIT_S = 180.0
 """For a node to stop its engine, which it kills after a grace: one that does not answer is paused or cut off."""
@@ -205,6 +209,40 @@ class Fleet:
             reason = "its machine is being drained"
             entry = Entry("decision", Decision(what="node_leaving", reason=f"{name}: {reason}"))
             self._tell(Occurrence(NodeLeaving(name, reason), (entry,), name, line=f"{name} is leaving: {reason}"))
+
+    def ping(self, answered: Callable[[str], None], wanted: Callable[[str], bool]) -> None:
+        """Ask the nodes that are `wanted` for a sign of life; `answered` is told who has given one."""
+        for name, member in list(self._members.items()):
+            if not member.lost and wanted(name):
+                self._spawn(name, self._ask(name, member, answered))
+
+    async def _ask(self, name: str, member: _Member, answered: Callable[[str], None]) -> None:
+        while not member.lost:
+            try:
+                await member.actor.ping.remote()
+            except ActorUnavailableError:  # Ray cannot reach it just now: that is silence, no death
+                await asyncio.sleep(ASK_AGAIN_S)
+            else:
+                answered(name)
+                return
+
+    def tell_silence(self, found: Silence) -> None:
+        """A node does not answer: it is suspect, or lost."""
+        member = self._members[found.node]
+        if member.lost:
+            return
+        if found.lost:
+            self._lose(found.node, member, found.reason)
+            return
+        entry = Entry("decision", Decision(what="node_suspect", reason=found.reason))
+        line = f"{found.node} gets no new work: {found.reason}"
+        self._tell(Occurrence(NodeSuspect(found.node, found.reason), (entry,), found.node, line=line))
+
+    def tell_well(self, node: str) -> None:
+        """A suspect node has answered."""
+        if not self._members[node].lost:
+            entry = Entry("decision", Decision(what="node_well", reason="it answers again"))
+            self._tell(Occurrence(NodeWell(node), (entry,), node, line=f"{node} answers again"))
 
     def start_of(self, node: str) -> str | None:
         """Id of the physical start of the node's engine."""

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -45,6 +46,7 @@ from raybench.plan.events import (
     UnitsAdded,
     UnitsDropped,
 )
+from raybench.plan.heartbeat import PING_EVERY_S, Heartbeats
 from raybench.plan.keys import plan_digest
 from raybench.plan.order import longest_first
 from raybench.plan.searches import Searches
@@ -304,7 +306,8 @@ class _Loop:
         for number in SIGNAL_EXITS:
             # After ray.init, which puts handlers of its own in place.
             loop.add_signal_handler(number, self._interrupt, number)
-        aside = [asyncio.ensure_future(work) for work in (self._chronicle.keep_showing(), self._keep_watching())]
+        works = (self._chronicle.keep_showing(), self._keep_watching(), self._keep_asking())
+        aside = [asyncio.ensure_future(work) for work in works]
         try:
             for decision in [*self._watch.due(), *self._searches.due()]:
                 self._rule(decision)
@@ -334,6 +337,21 @@ class _Loop:
                 self._screen.line(f"{late.node}: {late.key}: {late.reason}")
                 self._fleet.end_unit(late)
             self._fleet.look_for_leaving()
+
+    async def _keep_asking(self) -> None:
+        """Ask all nodes for signs of life, and tell of those that give none, until it is cancelled."""
+        beats = Heartbeats(PING_EVERY_S)
+
+        def answered(node: str) -> None:
+            if beats.answered(node):
+                self._fleet.tell_well(node)
+
+        while True:
+            await asyncio.sleep(PING_EVERY_S)
+            now_s = _now_s()
+            for silence in beats.look(now_s):
+                self._fleet.tell_silence(silence)
+            self._fleet.ping(answered, partial(beats.asked, now_s=now_s))
 
     async def _next(self) -> Occurrence | None:
         """The next occurrence; None when the time to drain is over."""

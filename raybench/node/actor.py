@@ -36,6 +36,10 @@ class NodeActor:
         """Facts of the machine."""
         return self._session.facts()
 
+    @ray.method(concurrency_group="signs")
+    def ping(self) -> None:
+        """A sign of life; a group of its own, since other calls can take their time."""
+
     @ray.method(concurrency_group="work")
     def start_engine(self, launch: Launch) -> Iterator[str | EngineFacts]:
         """Progress lines, then the facts. Raises what the session raises."""
@@ -96,7 +100,8 @@ def make_actor(spec: NodeSpec, options: dict[str, Any]) -> Any:
     """An actor handle; `options` are Ray's resource options. No restarts: a restarted server is a new launch."""
     # Ray's stubs know no concurrency groups.
     decorate: Any = ray.remote
-    remote = decorate(concurrency_groups={WORK: 1, SAMPLES: MAX_BLOCKS, "control": 2}, max_restarts=0)(NodeActor)
+    groups = {WORK: 1, SAMPLES: MAX_BLOCKS, "control": 2, "signs": 1}
+    remote = decorate(concurrency_groups=groups, max_restarts=0)(NodeActor)
     return remote.options(**options).remote(spec)
 
 

@@ -15,7 +15,9 @@ Invariant, after every event:
    fault is told at once; then the pending blocks are given up. Perf units go on.
 7. Blocks run beside each other on a node as long as their samples in flight are no more than an eval's concurrency.
 8. A node that is leaving gets nothing new; it is let go when nothing runs there and its engine is stopped.
-9. When nothing is under way, everything is done, dropped or given up, or the dispatcher is draining.
+9. A node that does not answer keeps what it has, its groups of points among it, and gets nothing new until it answers
+   or is lost; nothing waits for it that another node could do.
+10. When nothing is under way, everything is done, dropped or given up, or the dispatcher is draining.
 
 Policies, each for its reason. Evals are pulled inside their target, never across, for every target's score is about its
 own machines. Units are begun in the given order, the longest first, and the node with the fewest samples in flight
@@ -37,9 +39,12 @@ from raybench.plan.events import (
     EngineStopped,
     Event,
     GiveUp,
+    NodeEvent,
     NodeJoined,
     NodeLeaving,
     NodeLost,
+    NodeSuspect,
+    NodeWell,
     ReleaseNode,
     ReplaceNode,
     RunUnit,
@@ -150,7 +155,7 @@ class Dispatcher:
         actions: list[Action] = []
         touched: Iterable[str] | None = None
         match event:
-            case NodeJoined() | NodeLost() | NodeLeaving() | SlotLost():
+            case NodeJoined() | NodeLost() | NodeLeaving() | NodeSuspect() | NodeWell() | SlotLost():
                 self._node_event(event, actions)
             case EngineReady() | EngineFailed() | EngineStopped():
                 self._engine_event(event)
@@ -176,7 +181,7 @@ class Dispatcher:
         self._schedule(self._nodes if touched is None else touched, actions)
         return actions
 
-    def _node_event(self, event: NodeJoined | NodeLost | NodeLeaving | SlotLost, actions: list[Action]) -> None:
+    def _node_event(self, event: NodeEvent, actions: list[Action]) -> None:
         match event:
             case NodeJoined():
                 self._awaited.discard(event.slot)
@@ -187,6 +192,9 @@ class Dispatcher:
                 self._lose(event, actions)
             case NodeLeaving():
                 self._leave(event, actions)
+            case NodeSuspect() | NodeWell():
+                if (node := self._nodes.get(event.node)) is not None:
+                    node.suspect = isinstance(event, NodeSuspect)
             case SlotLost():
                 self._awaited.discard(event.slot)
                 self._slot_reasons.append(event.reason)
@@ -340,6 +348,8 @@ class Dispatcher:
         ending = engine.fault or node.leaving or ("draining" if self._draining else None)
         if ending is not None:
             return None if node.running else self._stop(node, name, ending)
+        if node.suspect:
+            return self._rest(name, node, engine)
         perf = self._points.next(name, engine)
         if node.running and not node.asked:
             return self._run(name, node, perf) if perf is not None and self._may_wait(name, node, engine) else None
@@ -361,9 +371,13 @@ class Dispatcher:
             return None
         if self._wanted(name, node) is not None:
             return self._stop(node, name, "another target or launch needs the node")
-        if not self._hold and not self._backlog.num_open(engine.target):
-            return self._stop(node, name, "no work left")
-        return None
+        return self._rest(name, node, engine)
+
+    def _rest(self, name: str, node: NodeState, engine: EngineState) -> Action | None:
+        """What a node gets that is to begin nothing: the end, when all is done."""
+        if node.running or self._hold or self._backlog.num_open(engine.target):
+            return None
+        return self._stop(node, name, "no work left")
 
     def _has_room(self, node: NodeState, state: UnitState) -> bool:
         if not isinstance(state.unit, EvalUnit):
@@ -382,11 +396,11 @@ class Dispatcher:
             return False
         if any(not isinstance(self._state(key).unit, Timed) for key in node.running):
             return False
-        others = sum(1 for other in self._nodes.values() if engine.target in other.targets) - 1
+        others = sum(1 for o in self._nodes.values() if engine.target in o.targets and not o.suspect) - 1
         return self._points.spare(name, engine, others)
 
     def _start(self, name: str, node: NodeState) -> Action | None:
-        wanted = None if self._draining else self._wanted(name, node)
+        wanted = None if self._draining or node.suspect else self._wanted(name, node)
         if wanted is None or not self._hosts.quiet(name):
             return None
         node.engine = EngineState(wanted[0], wanted[1], "starting")
@@ -411,8 +425,10 @@ class Dispatcher:
         return RunUnit(name, unit if whole else unit.model_copy(update={"samples": missing}), state.attempt)
 
     def _wants_perf(self, name: str) -> bool:
-        engine = self._nodes[name].engine
-        return engine is not None and engine.phase == "ready" and self._points.next(name, engine) is not None
+        node = self._nodes[name]
+        if node.suspect or node.engine is None or node.engine.phase != "ready":
+            return False
+        return self._points.next(name, node.engine) is not None
 
     def _wanted(self, name: str, node: NodeState) -> tuple[str, int] | None:
         """(target, launch) of the first pending unit that this node could do after a start of that engine."""
@@ -458,7 +474,7 @@ class Dispatcher:
             if any(node.leaving is None and self._may_start(name, target) for name, node in nodes):
                 continue
             for state in self._backlog.pending(target):
-                if not any(_serves(node, state.unit) for _, node in nodes):
+                if not any(node.serves(state.unit) for _, node in nodes):
                     self._give_up(state, self._why_unreachable(target), actions)
 
     def _give_up_homeless(self, actions: list[Action]) -> None:
@@ -471,7 +487,7 @@ class Dispatcher:
                 continue
             nodes = [(name, node) for name, node in self._nodes.items() if node.slot == slot]
             target = state.unit.target
-            if any((not n.leaving and self._may_start(name, target)) or _serves(n, state.unit) for name, n in nodes):
+            if any((not n.leaving and self._may_start(name, target)) or n.serves(state.unit) for name, n in nodes):
                 continue
             self._give_up(state, self._why_unreachable(target), actions)
 
@@ -483,11 +499,3 @@ class Dispatcher:
             return Failure(cause="engine_start", message=self._refused[target])
         reasons = ["no node is left that could serve the target", *self._slot_reasons]
         return Failure(cause="node_lost", message="; ".join(reasons))
-
-
-def _serves(node: NodeState, unit: AnyUnit) -> bool:
-    """True if the engine that the node has, or is starting, can take the unit."""
-    engine = node.engine
-    if engine is None or engine.target != unit.target or engine.phase == "stopping" or engine.fault or node.leaving:
-        return False
-    return not isinstance(unit, Timed) or engine.launch == unit.launch

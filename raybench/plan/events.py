@@ -34,6 +34,21 @@ class NodeLeaving:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeSuspect:
+    """A node does not answer, though Ray takes it for alive: it keeps what it has and gets nothing new."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWell:
+    """A suspect node has answered."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class SlotLost:
     """No node can be had for a slot, at the start or in place of a lost one."""
 
@@ -116,11 +131,11 @@ class UnitsAdded:
     units: tuple[LoadUnit, ...]
 
 
+NodeEvent = NodeJoined | NodeLost | NodeLeaving | NodeSuspect | NodeWell | SlotLost
+"""What happens to nodes."""
+
 Event = (
-    NodeJoined
-    | NodeLost
-    | NodeLeaving
-    | SlotLost
+    NodeEvent
     | EngineReady
     | EngineFailed
     | EngineStopped

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from raybench.records import AnyUnit
+from raybench.records import AnyUnit, Timed
 
 RETRIES: Mapping[str, int] = {
     "node_lost": 3,
@@ -50,10 +50,19 @@ class NodeState:
     timed unit and the next one behind it, or blocks of samples that run side by side."""
     asked: dict[str, str] = field(default_factory=dict[str, str])
     """Key of the block by key of every sample that has not ended."""
+    suspect: bool = False
+    """True while it does not answer."""
     leaving: str | None = None
     """Why it gets no more work; None = it stays."""
     turn: int = 0
     """When it was last given something, so that nodes of one host take turns."""
+
+    def serves(self, unit: AnyUnit) -> bool:
+        """True if the engine that the node has, or is starting, can take the unit."""
+        engine = self.engine
+        if engine is None or engine.target != unit.target or engine.phase == "stopping" or engine.fault or self.leaving:
+            return False
+        return not isinstance(unit, Timed) or engine.launch == unit.launch
 
 
 @dataclass(slots=True)

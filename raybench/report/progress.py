@@ -35,7 +35,7 @@ class NodeStatus:
     node: str
     accelerator: str
     phase: str
-    """idle, starting, ready, perf, eval, check or lost."""
+    """idle, starting, ready, perf, eval, check, suspect (it does not answer) or lost."""
     about: str
     """Target and what is done for it; why it was lost."""
     since_s: float
@@ -219,6 +219,10 @@ class Progress:
             case "stop_engine" | "engine_start_failed" if node is not None:
                 _now(node, "idle", f"{body.target} did not start" if body.what == "engine_start_failed" else "", t)
                 node.target = None
+            case "node_suspect" if node is not None:
+                _now(node, "suspect", body.reason, t)
+            case "node_well" if node is not None:
+                _now(node, *next(iter(node.running.values()), _idle(node)), t)
             case "node_lost" if node is not None:
                 self._num_lost += 1
                 _now(node, "lost", body.reason, t)
@@ -231,8 +235,8 @@ class Progress:
             node.running.pop(record.key or "", None)
             share_s, whole_s = node.shares.pop(record.key or "", (0.0, 0.0))
             share = share_s / whole_s if whole_s else 1.0
-            idle = ("ready" if node.target else "idle", node.target or "")
-            _now(node, *next(iter(node.running.values()), idle), record.t)
+            if node.phase != "suspect":
+                _now(node, *next(iter(node.running.values()), _idle(node)), record.t)
             node.num_done += record.kind == "unit_done"
         place = self._places.get(record.key or "")
         if record.kind == "unit_failed":
@@ -303,6 +307,11 @@ class Progress:
             merged = [other for other in merged if not other[0] & nodes]
             merged.append((nodes.union(*(other[0] for other in sharing)), seconds + sum(other[1] for other in sharing)))
         return max((seconds / len(nodes) for nodes, seconds in merged if nodes), default=0.0)
+
+
+def _idle(node: _Node) -> tuple[str, str]:
+    """Phase and words of a node on which nothing runs."""
+    return "ready" if node.target else "idle", node.target or ""
 
 
 def _now(node: _Node, phase: str, about: str, t: float) -> None:

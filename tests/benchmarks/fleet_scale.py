@@ -80,6 +80,10 @@ class Sleeper:
             python_version="3", raybench_version="0", clock_unix_s=0,
         )  # fmt: skip
 
+    @ray.method(concurrency_group="control")
+    def ping(self) -> None:
+        pass
+
     @ray.method(concurrency_group="work")
     def start_engine(self, launch: Any) -> Iterator[EngineFacts]:
         yield EngineFacts(

@@ -72,6 +72,9 @@ class FakeActor:
     async def _facts(self) -> AsyncIterator[Any]:
         yield node_facts(self.spec)
 
+    async def _ping(self) -> AsyncIterator[Any]:
+        yield None
+
     async def _start_engine(self, launch: Any) -> AsyncIterator[Any]:
         yield "starting"
         yield EngineFacts(

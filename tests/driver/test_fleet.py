@@ -9,8 +9,9 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError,
 
 from raybench.config.schema import EngineConfig, ModelConfig, OneBatchSweep, RunConfig, SimulatedConfig, TargetConfig
 from raybench.driver import fleet as fleet_module
-from raybench.driver.fleet import Fleet, FleetOrder, Occurrence
+from raybench.driver.fleet import Entry, Fleet, FleetOrder, Occurrence
 from raybench.errors import EngineRefused
+from raybench.ledger.bodies import Decision
 from raybench.node.session import UnitResult
 from raybench.plan.demands import Machine, Slot
 from raybench.plan.events import (
@@ -21,6 +22,8 @@ from raybench.plan.events import (
     NodeJoined,
     NodeLeaving,
     NodeLost,
+    NodeSuspect,
+    NodeWell,
     ReleaseNode,
     ReplaceNode,
     RunUnit,
@@ -30,6 +33,7 @@ from raybench.plan.events import (
     UnitFailed,
     WithdrawUnit,
 )
+from raybench.plan.heartbeat import Silence
 from raybench.plan.watchdog import Overdue
 from raybench.records import Failure, OneBatchLoad, PerfUnit, WarmUp
 
@@ -399,6 +403,73 @@ def test_an_overdue_unit_is_ended_at_its_node_and_a_node_that_does_not_is_lost()
 
     play(clouds, script)
     assert clouds.actors[0].killed and "end_unit" in clouds.actors[0].calls
+
+
+class Unreachable(FakeActor):
+    """Ray cannot reach it at first."""
+
+    tries = 0
+
+    async def _ping(self) -> AsyncIterator[Any]:
+        self.tries += 1
+        if self.tries < 3:
+            raise ActorUnavailableError("not now", None)
+        yield None
+
+
+class Died(FakeActor):
+    async def _ping(self) -> AsyncIterator[Any]:
+        raise ActorDiedError
+        yield
+
+
+def test_signs_of_life_are_asked_for_until_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "ASK_AGAIN_S", 0.01)
+    clouds, answered = FakeCloud(Unreachable), asyncio.Event()
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.ping(lambda node: answered.set(), lambda node: False)
+        fleet.ping(lambda node: answered.set(), lambda node: node == "n0")
+        await asyncio.wait_for(answered.wait(), 10)
+        assert clouds.actors[0].calls.count("ping") == 3
+
+    play(clouds, script)
+
+
+def test_a_node_that_is_found_dead_by_asking_is_lost() -> None:
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.ping(lambda node: None, lambda node: True)
+        assert isinstance((await heard()).event, NodeLost)
+
+    play(FakeCloud(Died), script)
+
+
+def test_silence_is_told_as_suspicion_then_as_loss_and_an_answer_in_between() -> None:
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.tell_silence(Silence("n0", 10.0, lost=False))
+        told = await heard()
+        assert told.event == NodeSuspect("n0", "no answer for 10 s")
+        assert told.line == "n0 gets no new work: no answer for 10 s"
+        assert [decision_of(entry) for entry in told.entries] == ["node_suspect"]
+        fleet.tell_well("n0")
+        told = await heard()
+        assert told.event == NodeWell("n0") and [decision_of(entry) for entry in told.entries] == ["node_well"]
+        fleet.tell_silence(Silence("n0", 300.0, lost=True))
+        lost = (await heard()).event
+        assert isinstance(lost, NodeLost) and "no answer for 300 s" in lost.reason
+        fleet.tell_silence(Silence("n0", 300.0, lost=True))
+        fleet.tell_well("n0")
+        assert fleet.occurrences.empty()
+
+    play(FakeCloud(FakeActor), script)
+
+
+def decision_of(entry: Entry) -> str:
+    assert isinstance(entry.body, Decision)
+    return entry.body.what
 
 
 class Paused(FakeActor):

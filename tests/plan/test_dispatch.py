@@ -19,6 +19,8 @@ from raybench.plan.events import (
     NodeJoined,
     NodeLeaving,
     NodeLost,
+    NodeSuspect,
+    NodeWell,
     ReleaseNode,
     ReplaceNode,
     RunUnit,
@@ -91,6 +93,7 @@ class World:
     running: dict[str, dict[str, RunUnit]] = field(default_factory=dict)
     """What every node was given, oldest first; no node without anything stands here."""
     leaving: set[str] = field(default_factory=set)
+    suspect: set[str] = field(default_factory=set)
     first_points: dict[str, str] = field(default_factory=dict)
     """Key of the point that must come back before any other of its target runs."""
     withdrawn: set[tuple[str, int]] = field(default_factory=set)
@@ -119,6 +122,7 @@ class World:
             match action:
                 case StartEngine():
                     assert self.engines.get(action.node) is None
+                    assert action.node not in self.suspect
                     assert action.target in self.slots[self.node_slot[action.node]]
                     self._nobody_measures_on(action.node)
                     self.starting.add(action.node)
@@ -160,7 +164,7 @@ class World:
         self.attempts.add((action.unit.key, action.attempt))
         assert action.unit.key not in self.done + self.given_up
         assert action.unit.key not in self.dropped, "a dropped unit was started"
-        assert action.node not in self.starting | self.leaving
+        assert action.node not in self.starting | self.leaving | self.suspect
         assert not any(action.unit.key in there for there in self.running.values())
         engine = self.engines[action.node]
         assert engine is not None and engine[0] == action.unit.target
@@ -214,7 +218,7 @@ class World:
         """One thing happens: an answer arrives, a unit ends or fails, a node dies, a late result comes."""
         choices = ["answer"] * bool(self.inbox) + ["end"] * bool(self.running)
         if self.engines and self.rng.random() < self.fault_share:
-            choices += ["lose", "leave"]
+            choices += ["lose", "leave", "suspect"]
         if self.attempts and self.rng.random() < self.fault_share:
             choices.append("late")
         if self.evals and self.rng.random() < 0.02:
@@ -241,6 +245,11 @@ class World:
                 node = self.rng.choice(sorted(self.engines))
                 self.leaving.add(node)
                 self._hear(NodeLeaving(node, "spot"))
+            case "suspect":
+                node = self.rng.choice(sorted(self.engines))
+                self.suspect.add(node)
+                self.inbox.append(NodeWell(node))
+                self._hear(NodeSuspect(node, "no answer"))
             case "drop":
                 # A rule ends an eval, or its later stages: some of its blocks are done, some run, some wait.
                 keys = frozenset(self.rng.sample(self.evals, self.rng.randint(1, len(self.evals))))
@@ -305,22 +314,22 @@ class World:
 
     def _hear(self, event: Event) -> None:
         match event:
-            case EngineReady():
+            case EngineReady() | EngineFailed() | EngineStopped():
                 if event.node not in self.engines:
                     return
                 self.starting.discard(event.node)
-            case EngineFailed() | EngineStopped():
-                if event.node not in self.engines:
-                    return
-                self.starting.discard(event.node)
-                self.engines[event.node] = None
+                if not isinstance(event, EngineReady):
+                    self.engines[event.node] = None
             case NodeJoined():
                 self.engines[event.node] = None
+            case NodeWell():
+                self.suspect.discard(event.node)
             case NodeLost():
                 self.engines.pop(event.node, None)
                 self.running.pop(event.node, None)
                 self.starting.discard(event.node)
                 self.leaving.discard(event.node)
+                self.suspect.discard(event.node)
                 self.inbox = [e for e in self.inbox if getattr(e, "node", None) != event.node]
             case UnitDone():
                 if self.dispatcher.is_current(event.node, event.key, event.attempt):
@@ -441,6 +450,43 @@ def test_a_lost_block_requeues_only_its_missing_samples() -> None:
     assert isinstance(again, RunUnit) and isinstance(again.unit, EvalUnit)
     assert [s.key for s in again.unit.samples] == ["a-q0-0", "a-q0-2"]
     assert again.attempt == 2
+
+
+def test_a_suspect_node_gets_nothing_new_and_the_others_take_what_waits() -> None:
+    units = [block("a", number) for number in range(4)]
+    dispatcher = Dispatcher(units, {0: ("a",), 1: ("a",)})
+    started(dispatcher, {"n0": "a", "n1": "a"})
+    assert dispatcher.handle(NodeSuspect("n0", "no answer for 10 s")) == []
+    assert runs(dispatcher.handle(UnitDone("n0", "a-e0", 1))) == [], "what it had counts when it comes"
+    assert runs(dispatcher.handle(UnitDone("n1", "a-e1", 1))) == ["a-e2"]
+    assert runs(dispatcher.handle(NodeWell("n0"))) == ["a-e3"]
+    assert dispatcher.handle(NodeSuspect("n9", "not there")) == []
+
+
+def test_a_suspect_node_starts_no_engine_and_is_no_reason_to_hold_a_point_back() -> None:
+    dispatcher = Dispatcher([perf("a", size, repeat) for repeat in (0, 1) for size in (1, 2)], {0: ("a",), 1: ("a",)})
+    dispatcher.handle(NodeJoined("n0", 0, frozenset(["h0"])))
+    dispatcher.handle(NodeSuspect("n1", "unknown yet"))
+    dispatcher.handle(EngineReady("n0"))
+    dispatcher.handle(NodeJoined("n1", 1, frozenset(["h1"])))
+    dispatcher.handle(NodeSuspect("n1", "no answer"))
+    dispatcher.handle(EngineReady("n1"))
+    assert runs(dispatcher.handle(UnitDone("n0", "a-s-1-0-0", 1))) == ["a-s-2-0-0", "a-s-1-1-0"], (
+        "the other repeat waits behind it instead of for the suspect"
+    )
+    assert not any(isinstance(action, RunUnit) and action.node == "n1" for action in dispatcher.handle(NodeWell("n1")))
+
+
+def test_a_suspect_node_is_stopped_when_all_is_done_and_replaced_when_it_is_lost() -> None:
+    dispatcher = Dispatcher([block("a", 0), block("a", 1)], {0: ("a",), 1: ("a",)})
+    started(dispatcher, {"n0": "a", "n1": "a"})
+    dispatcher.handle(NodeSuspect("n0", "no answer"))
+    dispatcher.handle(UnitDone("n1", "a-e1", 1))
+    dispatcher.handle(NodeSuspect("n1", "no answer"))
+    assert dispatcher.handle(NodeLost("n0", "no answer for 300 s")) == [ReplaceNode(0)]
+    dispatcher.handle(NodeJoined("n2", 0, frozenset(["h2"])))
+    dispatcher.handle(EngineReady("n2"))
+    assert StopEngine("n1", "no work left") in dispatcher.handle(UnitDone("n2", "a-e0", 2))
 
 
 def test_a_late_result_of_a_lost_node_is_dropped() -> None:

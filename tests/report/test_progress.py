@@ -79,6 +79,19 @@ def test_a_node_goes_through_its_phases_and_says_since_when(script: Script) -> N
     assert progress_line(status).endswith("; 1 failed attempt; lost n0")
 
 
+def test_a_node_that_does_not_answer_is_shown_as_suspect_until_it_does(script: Script) -> None:
+    units = script.perf("alpha")
+    script.node("alpha", 0)
+    script.engine("alpha", "n0.0")
+    script.started(units[0], "n0")
+    script.decided("node_suspect", "n0", reason="no answer for 10 s")
+    assert [(n.phase, n.about) for n in script.now().nodes] == [("suspect", "no answer for 10 s")]
+    script.perf_done(units[0], "n0.0")
+    assert [n.phase for n in script.now().nodes] == ["suspect"]
+    script.decided("node_well", "n0", reason="it answers again")
+    assert [(n.phase, n.about) for n in script.now().nodes] == [("ready", "alpha")]
+
+
 def test_an_engine_that_did_not_start_leaves_an_idle_node(script: Script) -> None:
     script.node("alpha", 0)
     script.decided("start_engine", "n0", target="alpha")
