@@ -32,6 +32,31 @@ Earlier = Annotated[
 ]
 
 
+KeepWarm = Annotated[
+    str | None,
+    typer.Option(
+        "--keep-warm",
+        metavar="DURATION",
+        help="Servers outlive a driver that is stopped or dies, for so long (such as 30m): --resume with --keep-warm "
+        "takes them over.",
+        show_default=False,
+    ),
+]
+
+MIN_WARM_S = 60.0
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds_of(duration: str | None) -> float | None:
+    """Seconds of a duration such as 90s, 30m or 2h. Raises typer.BadParameter."""
+    if duration is None:
+        return None
+    number, unit = duration[:-1], _UNITS.get(duration[-1:])
+    if unit is None or not number.isdecimal() or int(number) * unit < MIN_WARM_S:
+        raise typer.BadParameter(f"--keep-warm {duration}: say how long, at least a minute, such as 90s, 30m or 2h")
+    return int(number) * unit
+
+
 def earlier_views(folders: list[Path] | None) -> "tuple[RunView, ...]":
     """Ledgers of earlier runs, read. Raises LedgerError."""
     from raybench.ledger.journal import read

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raybench.cli.options import Config, Earlier, Sets, earlier_views
+from raybench.cli.options import Config, Earlier, KeepWarm, Sets, earlier_views, seconds_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +33,7 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of one command
     start_with_fewer: Annotated[
         bool, typer.Option("--start-with-fewer", help="Begin when every target has a node; others join as they come.")
     ] = False,
+    keep_warm: KeepWarm = None,
     earlier: Earlier = None,
     hold_servers: Annotated[
         bool, typer.Option("--hold-servers", help="Keep the servers up at the end, print their URLs, and wait.")
@@ -49,8 +50,11 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of one command
     settings = load_target(config, sets, target)
     command = ("raybench", "run", config.name, *flags(sets, target))
     order, folder = _order(settings, command, (out, resume), address, hold_servers)
-    order = replace(order, wait_s=wait_for_nodes_s, fewer=start_with_fewer, earlier=earlier_views(earlier))
-    again = ["raybench", "run", str(config), *flags(sets, target)]
+    order = replace(
+        order, wait_s=wait_for_nodes_s, fewer=start_with_fewer, earlier=earlier_views(earlier),
+        keep_warm_s=seconds_of(keep_warm),
+    )  # fmt: skip
+    again = ["raybench", "run", str(config), *flags(sets, target), *(["--keep-warm", keep_warm] if keep_warm else [])]
     raise typer.Exit(_carry_out(order, folder, [*again, "--resume", folder.name], console))
 
 

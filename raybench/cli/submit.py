@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raybench.cli.options import Config, Sets
+from raybench.cli.options import Config, KeepWarm, Sets, seconds_of
 
 if TYPE_CHECKING:
     from raybench.config.schema import RunConfig
@@ -42,6 +42,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the flags of one command
     wait_for_nodes_s: Annotated[
         float, typer.Option("--wait-for-nodes-s", metavar="SECONDS", min=0, help="Wait for machines that are missing.")
     ] = 0,
+    keep_warm: KeepWarm = None,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Print the log until the job ends.")] = True,
 ) -> None:  # fmt: skip
     """Submit a run to a Ray cluster, print its log, and end with its exit code. Ctrl-C ends the view, not the job."""
@@ -59,6 +60,8 @@ def submit(  # noqa: PLR0913, PLR0917 - the flags of one command
     words = ["--out", out] if out is not None else ["--resume", str(resume)]
     if wait_for_nodes_s:
         words += ["--wait-for-nodes-s", f"{wait_for_nodes_s:g}"]
+    if seconds_of(keep_warm) is not None:
+        words += ["--keep-warm", str(keep_warm)]
     client = client_at(address, os.environ)
     with TemporaryDirectory(prefix="raybench-submit-") as shipment:
         ship(config, settings, sets or (), Path(shipment))

@@ -9,6 +9,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from raybench.errors import RaybenchError
 from raybench.node.actor import WORK
+from raybench.node.session import NodeSpec
+from raybench.records import NodeFacts
 
 
 class Silent(Exception):
@@ -37,6 +39,13 @@ async def closed(actor: Any) -> None:
     # An actor that is gone already has left its engine to the guardian.
     with suppress(RayError):
         await actor.close.remote()
+
+
+async def taken_over(actor: Any, spec: NodeSpec) -> NodeFacts:
+    """Facts of an actor that may have served an earlier session of the driver, and serves this one from now on."""
+    await actor.cancel.remote()
+    await actor.adopt.remote(spec)
+    return await actor.facts.remote()
 
 
 def first_line(error: BaseException) -> str:

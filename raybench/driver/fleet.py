@@ -9,12 +9,13 @@ from typing import Any, assert_never
 from urllib.parse import urlsplit
 
 import ray
-from pydantic import BaseModel
 from ray.exceptions import ActorUnavailableError, ActorUnschedulableError, RayActorError, RayError, RayTaskError
 
 from raybench.config.schema import EngineConfig, RunConfig, engine_of
-from raybench.driver.calls import Silent, closed, first_line, in_time, stream, talking, value
+from raybench.driver.calls import Silent, closed, first_line, in_time, stream, taken_over, talking, value
 from raybench.driver.cluster import actor_options, leaving_machines, machines
+from raybench.driver.occurrence import Entry, Occurrence
+from raybench.driver.warm import warm_options
 from raybench.engine.base import Launch
 from raybench.errors import EngineRefused, RaybenchError
 from raybench.ledger.bodies import Decision
@@ -26,7 +27,6 @@ from raybench.plan.events import (
     EngineFailed,
     EngineReady,
     EngineStopped,
-    Event,
     GiveUp,
     NodeJoined,
     NodeLeaving,
@@ -46,7 +46,7 @@ from raybench.plan.events import (
 )
 from raybench.plan.heartbeat import Silence
 from raybench.plan.watchdog import Overdue
-from raybench.records import CheckMeasurement, CheckUnit, EngineFacts, EvalUnit, Failure, Kind, NodeFacts, SampleRecord
+from raybench.records import CheckMeasurement, CheckUnit, EngineFacts, EvalUnit, Failure, NodeFacts, SampleRecord
 from raybench.records.calibration import Calibration
 
 JOIN_TIMEOUT_S = 180.0
@@ -54,38 +54,12 @@ JOIN_TRIES = 3
 JOIN_LOOK_S = 5.0
 """Between two looks at the cluster while a node is awaited."""
 ASK_AGAIN_S = 1.0
+TAKE_OVER_LIMIT_S = 60.0
 CLOSE_TIMEOUT_S = 40.0
 STOP_LIMIT_S = 180.0
 """For a node to stop its engine, which it kills after a grace: one that does not answer is paused or cut off."""
 START_GRACE_S = 300.0
 """Beyond the engine's own limit, which its node keeps, without a word from it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A record to be written."""
-
-    kind: Kind
-    body: BaseModel
-    key: str | None = None
-    attempt: int | None = None
-    rows: bytes | None = None
-    """Per-request rows to be written before the record."""
-
-
-@dataclass(frozen=True, slots=True)
-class Occurrence:
-    """Something that happened: what it tells the dispatcher, and what it leaves in the ledger."""
-
-    event: Event | None
-    """None = only a line of progress."""
-    entries: tuple[Entry, ...] = ()
-    node: str | None = None
-    start: str | None = None
-    line: str | None = None
-    """For the screen."""
-    bug: BaseException | None = None
-    """A fault of ours that must end the run instead of letting it wait for ever."""
 
 
 @dataclass(slots=True)
@@ -132,6 +106,8 @@ class FleetOrder:
     """What earlier sessions measured of the load client's own error."""
     join_limit_s: float = JOIN_TIMEOUT_S
     """How long a machine is looked for where a slot has none, or has lost its own."""
+    lease_s: float | None = None
+    """How long a node and its server outlive a driver that ends before the run does; None: not at all."""
 
 
 class Fleet:
@@ -143,6 +119,7 @@ class Fleet:
         self._config = order.config
         self._slots = list(slots)
         self._join_limit_s = order.join_limit_s
+        self._lease_s = order.lease_s
         self._reserved: set[str] = set()
         """Machines of nodes that are being made."""
         self._answer_key = dict(order.answer_key)
@@ -259,9 +236,21 @@ class Fleet:
     def _living(self) -> list[_Member]:
         return [member for member in self._members.values() if not member.lost]
 
+    def leave_warm(self) -> list[str]:
+        """Let the nodes with a server go as they are: their leases run from now on. Returns what to say."""
+        if self._lease_s is None:
+            return []
+        said: list[str] = []
+        for name, member in self._members.items():
+            if not member.lost and member.start is not None:
+                member.lost = True
+                said.append(f"{name}: its server stays up for {self._lease_s:.0f} s, for --resume with --keep-warm")
+        return said
+
     async def close(self) -> None:
         """End every actor's engine, bounded in time."""
-        closing = [asyncio.ensure_future(closed(member.actor)) for member in self._living()]
+        living = self._living()
+        closing = [asyncio.ensure_future(closed(member.actor)) for member in living]
         try:
             if closing:
                 await asyncio.wait(closing, timeout=CLOSE_TIMEOUT_S)
@@ -269,6 +258,8 @@ class Fleet:
             for task in [*closing, *self._tasks]:
                 task.cancel()
             await asyncio.gather(*closing, *self._tasks, return_exceptions=True)
+            for member in living if self._lease_s is not None else ():
+                self._kill(member.actor)  # it would outlive the driver
 
     # ----------------------------------------------------------------------------------------------------- tasks, nodes
 
@@ -356,19 +347,22 @@ class Fleet:
         spec = NodeSpec(
             run_id=self._run_id, node=name, accelerator=slot.accelerator, num_gpus=slot.num_gpus,
             declared_host=f"simulated:{name}" if simulated else None, ray_node_id=slot.machine,
-            calibrations=tuple(self._calibrations),
+            calibrations=tuple(self._calibrations), lease_s=self._lease_s,
         )  # fmt: skip
         actor = None
         try:
-            actor = self._cloud.make_actor(spec, actor_options(slot))
+            options = actor_options(slot) | (warm_options(self._run_id, number) if self._lease_s is not None else {})
+            actor = self._cloud.make_actor(spec, options)
             facts = await self._facts(actor)
+            if self._lease_s is not None:
+                facts = await asyncio.wait_for(taken_over(actor, spec), TAKE_OVER_LIMIT_S)
         except (RayError, TimeoutError):
             if actor is not None:
                 self._kill(actor)
             raise
         urls = [urlsplit(engine.url).hostname or "" for engine in self._engines(slot) if engine.url]
         hosts = frozenset([facts.host, *urls])
-        self._members[name] = _Member(actor, number, hosts, slot.machine)
+        self._members[name] = _Member(actor, number, hosts, facts.ray_node_id or slot.machine)
         line = f"{name} joined for {', '.join(slot.targets)}"
         if facts.strangers:
             line += f"; also there: {'; '.join(stranger.words for stranger in facts.strangers)}"
@@ -407,7 +401,8 @@ class Fleet:
             async for item in talking(stream(member.actor.start_engine, launch), limit_s):
                 if isinstance(item, EngineFacts):
                     total = next((p.duration_s for p in item.startup if p.name == "total"), 0.0)
-                    line = f"{action.node} {action.target}: ready after {total:.1f} s at {item.url}"
+                    how = "ready" if item.adopted_from is None else f"taken over from {item.adopted_from}"
+                    line = f"{action.node} {action.target}: {how} after {total:.1f} s at {item.url}"
                     entry = Entry("engine", item)
                     self._tell(Occurrence(EngineReady(action.node), (entry,), action.node, start, line))
                 else:

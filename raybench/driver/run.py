@@ -27,7 +27,8 @@ from raybench.driver.machine import check_this_machine
 from raybench.driver.screen import Screen
 from raybench.driver.store import Mirror
 from raybench.driver.waiting import await_slots, some_slots
-from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, PlanError
+from raybench.driver.warm import end_warm
+from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, ClusterError, PlanError
 from raybench.ledger.bodies import ESTIMATE, Decision, PlanBody, RunBody
 from raybench.ledger.journal import Journal
 from raybench.ledger.view import RunView, fold
@@ -97,6 +98,8 @@ class Order:
     """How long machines that are missing are waited for."""
     fewer: bool = False
     """True: begin as soon as every target has a machine, and let others join."""
+    keep_warm_s: float | None = None
+    """How long servers outlive a driver that ends before the run does; None: not at all."""
     earlier: tuple[RunView, ...] = ()
     """Ledgers of earlier runs, for the order of work and the estimate."""
     mirror: Mirror | None = None
@@ -132,6 +135,13 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
         cluster = connect(order.address, num_cpu_slots(wanted))
         try:
             say(cluster.words)
+            if order.keep_warm_s is not None and cluster.private:
+                raise ClusterError(
+                    "--keep-warm needs a cluster that outlives this command, and this one is private to it. Start one "
+                    "(ray start --head), then run again with --address auto."
+                )
+            if order.keep_warm_s is None and order.resume:
+                end_warm(order.run_id, say)
             slots = (some_slots if order.fewer else await_slots)(wanted, order.wait_s, say)
             if not cluster.private:
                 check_versions(machines())
@@ -145,7 +155,7 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
             dispatcher = Dispatcher(
                 units, {i: slot.targets for i, slot in enumerate(slots)}, hold=order.hold,
                 done=view.done if view else (), done_samples=view.samples if view else (),
-                attempts=view.attempts if view else {},
+                attempts=view.attempts if view else {}, keep=order.keep_warm_s is not None,
             )  # fmt: skip
             dispatcher.handle(UnitsDropped(frozenset(view.dropped if view else ())))
             watch = Watch(order.config, order.plan, looks(order.config, order.plan), view)
@@ -260,7 +270,7 @@ def _predict(
 def _fleet_order(order: Order, view: RunView | None) -> FleetOrder:
     measured = tuple(view.calibrations) if view else ()
     join_limit_s = max(order.wait_s, LATE_JOIN_S if order.fewer else JOIN_TIMEOUT_S)
-    return FleetOrder(order.run_id, order.config, _answer_key(order.plan), measured, join_limit_s)
+    return FleetOrder(order.run_id, order.config, _answer_key(order.plan), measured, join_limit_s, order.keep_warm_s)
 
 
 def first_name(view: RunView | None) -> int:
@@ -302,7 +312,7 @@ class _Loop:
 
     async def run(self, num_slots: int, *, hold: bool) -> Outcome:
         """Run to the end and stop everything; returns how it ended. `hold`: wait for a signal before the end."""
-        loop = asyncio.get_running_loop()
+        loop, is_whole = asyncio.get_running_loop(), False
         for number in SIGNAL_EXITS:
             # After ray.init, which puts handlers of its own in place.
             loop.add_signal_handler(number, self._interrupt, number)
@@ -323,7 +333,11 @@ class _Loop:
             what = "interrupted" if self._signal else "end"
             counts = {name: float(number) for name, number in self._dispatcher.counts().items()}
             self._chronicle.append("decision", Decision(what=what, reason=f"exit {self._signal or 0}", numbers=counts))
+            is_whole = self._signal is None
         finally:
+            if not is_whole:
+                for line in self._fleet.leave_warm():
+                    self._screen.line(line)
             for task in aside:
                 task.cancel()
             await self._close()

@@ -5,6 +5,7 @@ import queue
 import select
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ import ray
 
 from raybench.engine import make_engine
 from raybench.engine.base import Launch, Progress
+from raybench.node.lease import Lease
 from raybench.node.session import NodeSession, NodeSpec, UnitResult
 from raybench.records import EngineFacts, NodeFacts, SampleRecord, Unit
 from raybench.records.calibration import Calibration
@@ -30,6 +32,7 @@ class NodeActor:
         raylet = os.getppid()
         threading.Thread(target=_die_with, args=(raylet,), name="raybench-raylet-watch", daemon=True).start()
         self._session = NodeSession(spec, partial(make_engine, watch_pids=(raylet,)))
+        self._lease = None if spec.lease_s is None else Lease(spec.lease_s, self._end)
 
     @ray.method(concurrency_group="control")
     def facts(self) -> NodeFacts:
@@ -39,6 +42,15 @@ class NodeActor:
     @ray.method(concurrency_group="signs")
     def ping(self) -> None:
         """A sign of life; a group of its own, since other calls can take their time."""
+        self._renew()
+
+    @ray.method(concurrency_group="work")
+    def adopt(self, spec: NodeSpec) -> None:
+        """Serve this session of the driver, behind whatever an earlier one has left to do here."""
+        self._renew()
+        # Its machine is where it was made, whatever this session would have chosen.
+        here = ray.get_runtime_context().get_node_id()
+        self._session.adopt(replace(spec, ray_node_id=spec.ray_node_id and here))
 
     @ray.method(concurrency_group="work")
     def start_engine(self, launch: Launch) -> Iterator[str | EngineFacts]:
@@ -80,6 +92,15 @@ class NodeActor:
     def close(self) -> None:
         """End everything."""
         self._session.close()
+
+    def _renew(self) -> None:
+        if self._lease is not None:
+            self._lease.renew()
+
+    def _end(self) -> None:
+        """The lease is over."""
+        self._session.close()
+        os._exit(0)
 
 
 def _die_with(raylet: int) -> None:

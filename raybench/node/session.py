@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pydantic import JsonValue
+
 from raybench.client.job import (
     AnyJob,
     AnyLine,
@@ -33,6 +35,7 @@ from raybench.client.job import (
 from raybench.client.serve import ROWS, streams_of
 from raybench.engine import make_engine
 from raybench.engine.base import Engine, Launch, Progress
+from raybench.engine.http_json import ask
 from raybench.engine.metrics import server_side
 from raybench.errors import RaybenchError
 from raybench.node.calibration import Calibrations, level, processes_for, words
@@ -59,6 +62,7 @@ from raybench.records import (
     PerfMeasurement,
     PerfUnit,
     SampleRecord,
+    StartUpPhase,
     Timed,
 )
 from raybench.records.calibration import Calibration
@@ -71,6 +75,9 @@ DEATH_PATIENCE_S = 10.0
 
 SUSPICION_S = 3.0
 """Time that a server has to die after it has cut requests: a lost scheduler takes its server along within seconds."""
+
+KEPT_LIMIT_S = 30.0
+"""Time that a server which was kept warm has for its first token."""
 
 CLOSE_PATIENCE_S = 20.0
 """Time that `close` gives a call that is under way to notice its cancellation."""
@@ -92,6 +99,8 @@ class NodeSpec:
     ray_node_id: str | None = None
     calibrations: tuple[Calibration, ...] = ()
     """What is known of the load client's own error on machines of this run."""
+    lease_s: float | None = None
+    """How long the node outlives a driver that asks for no sign of life any more; None: it ends with its driver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,7 @@ class NodeSession:
         self._folder = Path(tempfile.mkdtemp(prefix=f"raybench-{spec.node}-"))
         self._engine: Engine | None = None
         self._facts: EngineFacts | None = None
+        self._launch: Launch | None = None
         self._cancelled = threading.Event()
         self._clients: dict[str, ClientRun] = {}
         """By the key of the unit that is running."""
@@ -138,13 +148,16 @@ class NodeSession:
             progress(line)
 
         with self._turns.alone():
+            self._check_cancelled()
+            if (kept := self._kept(launch)) is not None:
+                self._facts = kept
+                return kept
             self.stop_engine()
             self._fault = None
-            self._check_cancelled()
             folder = self._folder / launch.start
             folder.mkdir(parents=True, exist_ok=True)
             engine = self._engines(replace(launch, folder=folder, host=self.facts().host))
-            self._engine = engine
+            self._engine, self._launch = engine, launch
             self._starting = True
             try:
                 with self._host(alone=False, progress=told):
@@ -157,6 +170,22 @@ class NodeSession:
             finally:
                 self._starting = False
             return self._facts
+
+    def _kept(self, launch: Launch) -> EngineFacts | None:
+        """Facts of the engine that an earlier session of the driver has left, if it is the very one that is wanted."""
+        began = time.perf_counter()
+        engine, facts, old = self._engine, self._facts, self._launch
+        if self._spec.lease_s is None or engine is None or facts is None or old is None or self._fault is not None:
+            return None
+        if replace(launch, start=old.start, folder=old.folder, host=old.host) != old or engine.death() is not None:
+            return None
+        content: dict[str, JsonValue] = {
+            "input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 1, "temperature": 0},
+        }  # fmt: skip
+        if not ask(f"{engine.url}/generate", timeout_s=KEPT_LIMIT_S, api_key=engine.api_key, content=content).ok:
+            return None
+        total = StartUpPhase(name="total", duration_s=time.perf_counter() - began)
+        return facts.model_copy(update={"start": launch.start, "startup": (total,), "adopted_from": facts.start})
 
     def _check_cancelled(self) -> None:
         if self._cancelled.is_set():
@@ -185,6 +214,16 @@ class NodeSession:
             # `start` sees its server die and cleans up; a call of `stop` from this thread would race with it.
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def adopt(self, spec: NodeSpec) -> None:
+        """Serve another session of the driver: what runs for the one before is ended, the engine stays."""
+        self.cancel()
+        if not self._turns.wait(CLOSE_PATIENCE_S):
+            self.stop_engine()  # whatever still uses it: it cannot be handed on
+        self._cancelled.clear()
+        self._withdrawn.clear()
+        self._overdue.clear()
+        self._spec, self._calibrations = spec, None
 
     def withdraw(self, key: str) -> None:
         """Refuse this unit when its turn comes; one that has begun goes on."""

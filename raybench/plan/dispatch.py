@@ -71,19 +71,21 @@ FREE = ("stopped", "withdrawn")
 class Dispatcher:
     """The state machine. Not safe for threads; one event at a time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the ledger and the command line say
         self,
         units: Iterable[AnyUnit],
         slots: Mapping[int, tuple[str, ...]],
         *,
         hold: bool = False,
+        keep: bool = False,
         done: Iterable[str] = (),
         done_samples: Iterable[str] = (),
         attempts: Mapping[str, int] | None = None,
     ) -> None:
         """`units`: in the order in which they are to be begun, see `raybench.plan.order`.
         `slots`: targets that the node of each slot may serve; all slots are awaited at first. `hold`: engines stay
-        up when no work is left. `done`, `done_samples` and `attempts` come from the ledger of earlier sessions.
+        up when no work is left. `keep`: they stay up when draining. `done`, `done_samples` and `attempts` come from the
+        ledger of earlier sessions.
         """
         tried = attempts or {}
         finished = set(done)
@@ -104,7 +106,7 @@ class Dispatcher:
         self._slot_reasons: list[str] = []
         self._turn = 0
         self._draining = False
-        self._hold = hold
+        self._hold, self._keep = hold, keep
 
     # ------------------------------------------------------------------------------------------------------- questions
 
@@ -119,7 +121,8 @@ class Dispatcher:
         """True while the node's engine is on its way up or down, or is still to be stopped."""
         if node.engine is None:
             return False
-        return node.engine.phase != "ready" or not self._hold or self._draining
+        stays = self._keep if self._draining else self._hold
+        return node.engine.phase != "ready" or not stays
 
     def is_current(self, node: str, key: str, attempt: int) -> bool:
         """True if this node is running this attempt now; anything else that comes back is late and must be dropped."""
@@ -345,9 +348,11 @@ class Dispatcher:
             return ReleaseNode(name, node.leaving) if node.leaving is not None else self._start(name, node)
         if engine.phase != "ready":
             return None
-        ending = engine.fault or node.leaving or ("draining" if self._draining else None)
+        ending = engine.fault or node.leaving or ("draining" if self._draining and not self._keep else None)
         if ending is not None:
             return None if node.running else self._stop(node, name, ending)
+        if self._draining:
+            return None
         if node.suspect:
             return self._rest(name, node, engine)
         perf = self._points.next(name, engine)

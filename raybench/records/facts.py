@@ -117,6 +117,8 @@ class EngineFacts(Record):
     """Launch number of the plan, from 0."""
     start: str
     """Id of this physical start, such as `n0.2`; the `launch` field of every record that it made."""
+    adopted_from: str | None = None
+    """Id of the start that it was taken over from: the server was kept warm. None: it was started."""
     version: str | None = None
     """Engine version as the server itself says."""
     url: str

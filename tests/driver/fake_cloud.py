@@ -91,6 +91,10 @@ class FakeActor:
     async def _engine_address(self) -> AsyncIterator[Any]:
         yield "http://127.0.0.1:1", 1
 
+    async def _adopt(self, spec: NodeSpec) -> AsyncIterator[Any]:
+        self.spec = spec
+        yield None
+
     async def _withdraw(self, key: str) -> AsyncIterator[Any]:
         yield None
 
