@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import JsonValue
-
 from raybench.client.job import (
     AnyJob,
     AnyLine,
@@ -35,13 +33,13 @@ from raybench.client.job import (
 from raybench.client.serve import ROWS, streams_of
 from raybench.engine import make_engine
 from raybench.engine.base import Engine, Launch, Progress
-from raybench.engine.http_json import ask
 from raybench.engine.metrics import server_side
 from raybench.errors import RaybenchError
 from raybench.node.calibration import Calibrations, level, processes_for, words
 from raybench.node.clientrun import ClientRun
 from raybench.node.facts import node_facts
 from raybench.node.host import Cancelled, host_lock
+from raybench.node.kept import kept_facts
 from raybench.node.preflight import Bench
 from raybench.node.rows import parquet_bytes
 from raybench.node.serverside import MetricsSampler
@@ -62,7 +60,6 @@ from raybench.records import (
     PerfMeasurement,
     PerfUnit,
     SampleRecord,
-    StartUpPhase,
     Timed,
 )
 from raybench.records.calibration import Calibration
@@ -75,9 +72,6 @@ DEATH_PATIENCE_S = 10.0
 
 SUSPICION_S = 3.0
 """Time that a server has to die after it has cut requests: a lost scheduler takes its server along within seconds."""
-
-KEPT_LIMIT_S = 30.0
-"""Time that a server which was kept warm has for its first token."""
 
 CLOSE_PATIENCE_S = 20.0
 """Time that `close` gives a call that is under way to notice its cancellation."""
@@ -149,9 +143,11 @@ class NodeSession:
 
         with self._turns.alone():
             self._check_cancelled()
-            if (kept := self._kept(launch)) is not None:
-                self._facts = kept
-                return kept
+            if self._spec.lease_s is not None and self._fault is None:
+                kept = kept_facts(self._engine, self._facts, self._launch, launch)
+                if kept is not None:
+                    self._facts = kept
+                    return kept
             self.stop_engine()
             self._fault = None
             folder = self._folder / launch.start
@@ -170,22 +166,6 @@ class NodeSession:
             finally:
                 self._starting = False
             return self._facts
-
-    def _kept(self, launch: Launch) -> EngineFacts | None:
-        """Facts of the engine that an earlier session of the driver has left, if it is the very one that is wanted."""
-        began = time.perf_counter()
-        engine, facts, old = self._engine, self._facts, self._launch
-        if self._spec.lease_s is None or engine is None or facts is None or old is None or self._fault is not None:
-            return None
-        if replace(launch, start=old.start, folder=old.folder, host=old.host) != old or engine.death() is not None:
-            return None
-        content: dict[str, JsonValue] = {
-            "input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 1, "temperature": 0},
-        }  # fmt: skip
-        if not ask(f"{engine.url}/generate", timeout_s=KEPT_LIMIT_S, api_key=engine.api_key, content=content).ok:
-            return None
-        total = StartUpPhase(name="total", duration_s=time.perf_counter() - began)
-        return facts.model_copy(update={"start": launch.start, "startup": (total,), "adopted_from": facts.start})
 
     def _check_cancelled(self) -> None:
         if self._cancelled.is_set():

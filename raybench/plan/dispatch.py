@@ -61,11 +61,8 @@ from raybench.plan.events import (
 from raybench.plan.hosts import Hosts
 from raybench.plan.points import Points
 from raybench.plan.preflight import Preflight, places_of
-from raybench.plan.states import ENGINE_START_TRIES, REPLACEMENTS, RETRIES, EngineState, NodeState, UnitState
+from raybench.plan.states import ENGINE_START_TRIES, FREE, REPLACEMENTS, RETRIES, EngineState, NodeState, UnitState
 from raybench.records import AnyUnit, CheckUnit, EvalUnit, Failure, Timed
-
-FREE = ("stopped", "withdrawn")
-"""Causes of a failure that cost a unit nothing."""
 
 
 class Dispatcher:
@@ -119,10 +116,8 @@ class Dispatcher:
 
     def _engine_to_end(self, node: NodeState) -> bool:
         """True while the node's engine is on its way up or down, or is still to be stopped."""
-        if node.engine is None:
-            return False
         stays = self._keep if self._draining else self._hold
-        return node.engine.phase != "ready" or not stays
+        return node.engine is not None and (node.engine.phase != "ready" or not stays)
 
     def is_current(self, node: str, key: str, attempt: int) -> bool:
         """True if this node is running this attempt now; anything else that comes back is late and must be dropped."""
@@ -351,10 +346,8 @@ class Dispatcher:
         ending = engine.fault or node.leaving or ("draining" if self._draining and not self._keep else None)
         if ending is not None:
             return None if node.running else self._stop(node, name, ending)
-        if self._draining:
-            return None
-        if node.suspect:
-            return self._rest(name, node, engine)
+        if self._draining or node.suspect:
+            return None if self._draining else self._rest(name, node, engine)
         perf = self._points.next(name, engine)
         if node.running and not node.asked:
             return self._run(name, node, perf) if perf is not None and self._may_wait(name, node, engine) else None
@@ -408,8 +401,8 @@ class Dispatcher:
         wanted = None if self._draining or node.suspect else self._wanted(name, node)
         if wanted is None or not self._hosts.quiet(name):
             return None
-        node.engine = EngineState(wanted[0], wanted[1], "starting")
-        return StartEngine(name, wanted[0], wanted[1])
+        node.engine = EngineState(*wanted, "starting")
+        return StartEngine(name, *wanted)
 
     def _stop(self, node: NodeState, name: str, reason: str) -> Action:
         if node.engine is not None:
@@ -426,8 +419,8 @@ class Dispatcher:
             return RunUnit(name, unit, state.attempt)
         missing = tuple(sample for sample in unit.samples if sample.key not in self._samples)
         node.asked.update((sample.key, unit.key) for sample in missing)
-        whole = len(missing) == len(unit.samples)
-        return RunUnit(name, unit if whole else unit.model_copy(update={"samples": missing}), state.attempt)
+        rest = unit if len(missing) == len(unit.samples) else unit.model_copy(update={"samples": missing})
+        return RunUnit(name, rest, state.attempt)
 
     def _wants_perf(self, name: str) -> bool:
         node = self._nodes[name]
@@ -502,5 +495,5 @@ class Dispatcher:
     def _why_unreachable(self, target: str) -> Failure:
         if target in self._refused:
             return Failure(cause="engine_start", message=self._refused[target])
-        reasons = ["no node is left that could serve the target", *self._slot_reasons]
-        return Failure(cause="node_lost", message="; ".join(reasons))
+        why = ("no node is left that could serve the target", *self._slot_reasons)
+        return Failure(cause="node_lost", message="; ".join(why))

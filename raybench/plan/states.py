@@ -16,6 +16,9 @@ RETRIES: Mapping[str, int] = {
 """Retries of one unit by the cause of its failure; each cause has a budget of its own. `stopped` and `withdrawn` cost
 nothing; a unit that a check has stopped is not retried."""
 
+FREE = ("stopped", "withdrawn")
+"""Causes of a failure that cost a unit nothing."""
+
 ENGINE_START_TRIES = 2
 """Starts of one target's engine on one node before the node is given up for that target."""
 

@@ -35,7 +35,7 @@ from raybench.plan.events import (
 )
 from raybench.plan.heartbeat import Silence
 from raybench.plan.watchdog import Overdue
-from raybench.records import Failure, OneBatchLoad, PerfUnit, WarmUp
+from raybench.records import EngineFacts, Failure, OneBatchLoad, PerfUnit, WarmUp
 
 from .fake_cloud import FakeActor, FakeCloud
 
@@ -56,11 +56,12 @@ def play(
     script: Callable[[Fleet, Callable[[], Awaitable[Occurrence]]], Awaitable[None]],
     *slots: Slot,
     join_limit_s: float = 0.2,
+    lease_s: float | None = None,
 ) -> None:
     """Make node n0 and let the script act; `heard` gives the next occurrence that is more than a line."""
 
     async def body() -> None:
-        order = FleetOrder("run", CONFIG, join_limit_s=join_limit_s)
+        order = FleetOrder("run", CONFIG, join_limit_s=join_limit_s, lease_s=lease_s)
         fleet = Fleet(order, slots or (SLOT,), 0, clouds.cloud())
 
         async def heard() -> Occurrence:
@@ -403,6 +404,42 @@ def test_an_overdue_unit_is_ended_at_its_node_and_a_node_that_does_not_is_lost()
 
     play(clouds, script)
     assert clouds.actors[0].killed and "end_unit" in clouds.actors[0].calls
+
+
+class TakenOver(FakeActor):
+    async def _start_engine(self, launch: Any) -> AsyncIterator[Any]:
+        async for item in super()._start_engine(launch):
+            yield item.model_copy(update={"adopted_from": "n0.0"}) if isinstance(item, EngineFacts) else item
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_nodes_with_a_lease_have_names_are_taken_over_and_left_or_ended(leaves: bool) -> None:
+    clouds, asked = FakeCloud(TakenOver), list[dict[str, Any]]()
+    make = clouds._make
+    clouds._make = lambda spec, options: (asked.append(options), make(spec, options))[1]  # type: ignore[method-assign]
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.do(StartEngine("n0", "a", 0))
+        assert ((await heard()).line or "").startswith("n0 a: taken over from n0.0 after 0.0 s at")
+        assert clouds.actors[0].calls[:4] == ["facts", "cancel", "adopt", "facts"]
+        said = fleet.leave_warm() if leaves else []
+        assert said == ["n0: its server stays up for 90 s, for --resume with --keep-warm"] * leaves
+
+    play(clouds, script, lease_s=90.0)
+    assert asked[0]["name"] == "run.slot0" and asked[0]["lifetime"] == "detached" and asked[0]["get_if_exists"]
+    assert clouds.actors[0].killed is not leaves
+    assert ("close" in clouds.actors[0].calls) is not leaves
+
+
+def test_nodes_without_a_lease_are_not_left() -> None:
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        fleet.do(StartEngine("n0", "a", 0))
+        await heard()
+        assert fleet.leave_warm() == []
+
+    play(FakeCloud(FakeActor), script)
 
 
 class Unreachable(FakeActor):

@@ -546,6 +546,16 @@ def test_draining_starts_nothing_and_stops_the_engine_after_the_running_unit() -
     assert dispatcher.counts() == {"pending": 1, "running": 0, "done": 1, "dropped": 0, "given_up": 0}
 
 
+def test_draining_leaves_engines_that_are_kept_and_starts_nothing_on_them() -> None:
+    dispatcher = Dispatcher([block("a", 0), block("a", 1), block("a", 2)], {0: ("a",), 1: ("a",)}, keep=True)
+    started(dispatcher, {"n0": "a", "n1": "a"})
+    assert dispatcher.handle(Drain("SIGINT")) == []
+    assert dispatcher.handle(UnitDone("n0", "a-e0", 1)) == [] and not dispatcher.finished
+    stopped = Failure(cause="stopped", message="stopped by the user")
+    assert dispatcher.handle(UnitFailed("n1", "a-e1", 1, stopped)) == []
+    assert dispatcher.finished
+
+
 def test_what_cannot_be_served_any_more_while_draining_stays_missing_and_is_not_given_up() -> None:
     dispatcher = Dispatcher([perf("a", 1)], {0: ("a",)})
     dispatcher.handle(NodeJoined("n0", 0, frozenset(["h"])))
