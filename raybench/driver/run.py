@@ -51,6 +51,7 @@ from raybench.plan.heartbeat import PING_EVERY_S, Heartbeats
 from raybench.plan.keys import plan_digest
 from raybench.plan.order import longest_first
 from raybench.plan.searches import Searches
+from raybench.plan.states import Stay
 from raybench.plan.watch import Watch
 from raybench.plan.watchdog import Watchdog
 from raybench.records import (
@@ -105,6 +106,12 @@ class Order:
     mirror: Mirror | None = None
     """Copies the folder to object storage, where the run is to lie there."""
 
+    @property
+    def stay(self) -> frozenset[Stay]:
+        """When engines stay up."""
+        asked: dict[Stay, bool] = {"idle": self.hold, "drained": self.keep_warm_s is not None}
+        return frozenset(when for when, is_asked in asked.items() if is_asked)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -153,9 +160,9 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
             begun += _predict(journal, order, [unit for unit in units if unit.key not in settled], slots, known)
             fleet = Fleet(_fleet_order(order, view), slots, first_name(view))
             dispatcher = Dispatcher(
-                units, {i: slot.targets for i, slot in enumerate(slots)}, hold=order.hold,
+                units, {i: slot.targets for i, slot in enumerate(slots)}, stay=order.stay,
                 done=view.done if view else (), done_samples=view.samples if view else (),
-                attempts=view.attempts if view else {}, keep=order.keep_warm_s is not None,
+                attempts=view.attempts if view else {},
             )  # fmt: skip
             dispatcher.handle(UnitsDropped(frozenset(view.dropped if view else ())))
             watch = Watch(order.config, order.plan, looks(order.config, order.plan), view)

@@ -61,28 +61,27 @@ from raybench.plan.events import (
 from raybench.plan.hosts import Hosts
 from raybench.plan.points import Points
 from raybench.plan.preflight import Preflight, places_of
-from raybench.plan.states import ENGINE_START_TRIES, FREE, REPLACEMENTS, RETRIES, EngineState, NodeState, UnitState
+from raybench.plan.states import ENGINE_START_TRIES, REPLACEMENTS, EngineState, NodeState, Stay, UnitState
 from raybench.records import AnyUnit, CheckUnit, EvalUnit, Failure, Timed
 
 
 class Dispatcher:
     """The state machine. Not safe for threads; one event at a time."""
 
-    def __init__(  # noqa: PLR0913 - what the ledger and the command line say
+    def __init__(
         self,
         units: Iterable[AnyUnit],
         slots: Mapping[int, tuple[str, ...]],
         *,
-        hold: bool = False,
-        keep: bool = False,
+        stay: frozenset[Stay] = frozenset(),
         done: Iterable[str] = (),
         done_samples: Iterable[str] = (),
         attempts: Mapping[str, int] | None = None,
     ) -> None:
         """`units`: in the order in which they are to be begun, see `raybench.plan.order`.
-        `slots`: targets that the node of each slot may serve; all slots are awaited at first. `hold`: engines stay
-        up when no work is left. `keep`: they stay up when draining. `done`, `done_samples` and `attempts` come from the
-        ledger of earlier sessions.
+        `slots`: targets that the node of each slot may serve; all slots are awaited at first. `stay`: when engines
+        stay up, `idle` for without work left. `done`, `done_samples` and `attempts` come from the ledger of earlier
+        sessions.
         """
         tried = attempts or {}
         finished = set(done)
@@ -103,7 +102,7 @@ class Dispatcher:
         self._slot_reasons: list[str] = []
         self._turn = 0
         self._draining = False
-        self._hold, self._keep = hold, keep
+        self._stay = stay
 
     # ------------------------------------------------------------------------------------------------------- questions
 
@@ -116,7 +115,7 @@ class Dispatcher:
 
     def _engine_to_end(self, node: NodeState) -> bool:
         """True while the node's engine is on its way up or down, or is still to be stopped."""
-        stays = self._keep if self._draining else self._hold
+        stays = ("drained" if self._draining else "idle") in self._stay
         return node.engine is not None and (node.engine.phase != "ready" or not stays)
 
     def is_current(self, node: str, key: str, attempt: int) -> bool:
@@ -293,10 +292,7 @@ class Dispatcher:
     def _charge(self, key: str, failure: Failure, attempt: int, actions: list[Action]) -> None:
         unit = self._state(key)
         self._move(unit, "pending" if unit.needed else "dropped")
-        if failure.cause in FREE or not unit.needed:
-            return
-        unit.failures[failure.cause] = unit.failures.get(failure.cause, 0) + 1
-        if unit.failures[failure.cause] > RETRIES[failure.cause]:
+        if unit.is_spent_by(failure):
             self._give_up(unit, failure, actions, attempt)
 
     def _move(self, state: UnitState, to: str) -> None:
@@ -343,7 +339,9 @@ class Dispatcher:
             return ReleaseNode(name, node.leaving) if node.leaving is not None else self._start(name, node)
         if engine.phase != "ready":
             return None
-        ending = engine.fault or node.leaving or ("draining" if self._draining and not self._keep else None)
+        ending = (
+            engine.fault or node.leaving or ("draining" if self._draining and "drained" not in self._stay else None)
+        )
         if ending is not None:
             return None if node.running else self._stop(node, name, ending)
         if self._draining or node.suspect:
@@ -373,7 +371,7 @@ class Dispatcher:
 
     def _rest(self, name: str, node: NodeState, engine: EngineState) -> Action | None:
         """What a node gets that is to begin nothing: the end, when all is done."""
-        if node.running or self._hold or self._backlog.num_open(engine.target):
+        if node.running or "idle" in self._stay or self._backlog.num_open(engine.target):
             return None
         return self._stop(node, name, "no work left")
 

@@ -82,8 +82,9 @@ def known_from(views: Sequence[RunView]) -> Known:
         for done in view.done.values():
             _learn(done, steps, units, _scale(view, done))
         for facts in view.engines.values():
-            total = [phase.duration_s for phase in facts.startup if phase.name == "total"]
-            starts.setdefault(facts.target, []).extend(total)
+            # One that was taken over says nothing of how long a start takes.
+            phases = facts.startup if facts.adopted_from is None else ()
+            starts.setdefault(facts.target, []).extend(one.duration_s for one in phases if one.name == "total")
         for checked in view.checks:
             place = (checked.measurement.target, checked.measurement.check, "")
             units.setdefault(place, []).append(checked.measurement.duration_s)

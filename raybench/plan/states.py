@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-from raybench.records import AnyUnit, Timed
+from raybench.records import AnyUnit, Failure, Timed
 
 RETRIES: Mapping[str, int] = {
     "node_lost": 3,
@@ -24,6 +25,10 @@ ENGINE_START_TRIES = 2
 
 REPLACEMENTS = 3
 """Nodes that may be made in place of one slot's lost ones."""
+
+
+Stay = Literal["idle", "drained"]
+"""When an engine may stay up: without work left, or although the run is drained."""
 
 
 @dataclass(slots=True)
@@ -79,3 +84,10 @@ class UnitState:
     failures: dict[str, int] = field(default_factory=dict[str, int])
     needed: bool = True
     """False: a rule dropped it while it ran, so that it may end but is not tried again."""
+
+    def is_spent_by(self, failure: Failure) -> bool:
+        """Count a failure in; True if the unit is not to be tried again."""
+        if failure.cause in FREE or not self.needed:
+            return False
+        self.failures[failure.cause] = self.failures.get(failure.cause, 0) + 1
+        return self.failures[failure.cause] > RETRIES[failure.cause]

@@ -547,7 +547,9 @@ def test_draining_starts_nothing_and_stops_the_engine_after_the_running_unit() -
 
 
 def test_draining_leaves_engines_that_are_kept_and_starts_nothing_on_them() -> None:
-    dispatcher = Dispatcher([block("a", 0), block("a", 1), block("a", 2)], {0: ("a",), 1: ("a",)}, keep=True)
+    dispatcher = Dispatcher(
+        [block("a", 0), block("a", 1), block("a", 2)], {0: ("a",), 1: ("a",)}, stay=frozenset(["drained"])
+    )
     started(dispatcher, {"n0": "a", "n1": "a"})
     assert dispatcher.handle(Drain("SIGINT")) == []
     assert dispatcher.handle(UnitDone("n0", "a-e0", 1)) == [] and not dispatcher.finished

@@ -1,12 +1,14 @@
 """What is predicted of a run, by hand-made ledgers and against what the simulated engine's timing asks for."""
 
+import dataclasses
+
 import pytest
 from ledger_builder import config, plan, simulated_targets, whole_ledger
 
 from raybench.config.schema import RunConfig
 from raybench.plan.estimate import Known, estimate, expected_lengths, expected_tokens, known_from
 from raybench.plan.forecast import Speed
-from raybench.records import EvalUnit
+from raybench.records import EvalUnit, StartUpPhase
 
 SLOTS = [("alpha",), ("beta",)]
 
@@ -37,6 +39,16 @@ def test_a_simulated_target_is_predicted_from_its_timing() -> None:
     assert found.makespan_s == pytest.approx((1 + 64 * 0.010) / 50)
     assert [one.target for one in found.targets] == ["alpha", "beta"]
     assert found.unknown == ()
+
+
+def test_a_server_that_was_taken_over_says_nothing_of_how_long_a_start_takes() -> None:
+    view = whole_ledger().view()
+    engines = {
+        start: facts.model_copy(update={"adopted_from": "n9.0", "startup": (StartUpPhase(name="total", duration_s=1),)})
+        for start, facts in view.engines.items()
+    }
+    assert known_from([view]).startup_s != {}
+    assert known_from([dataclasses.replace(view, engines=engines)]).startup_s == {}
 
 
 def test_an_earlier_ledger_gives_speeds_durations_and_prices() -> None:
