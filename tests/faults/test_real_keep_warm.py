@@ -1,4 +1,4 @@
-"""`--keep-warm` with a real SGLang server: what a killed driver leaves is taken over by the resume, and then measured."""
+"""`--keep-warm` with a real SGLang server: what a killed driver leaves is taken over by the resume, then measured."""
 
 import signal
 from pathlib import Path
