@@ -125,6 +125,7 @@ def test_a_real_engines_loads_are_calibrated_once_for_each_number_of_streams(tmp
                 again.close()
     assert [one.points[0].streams for one in made] == [4, 16]
     assert {one.host for one in made} == {first.facts().host}
+    said = [line for line in said if not line.startswith("waiting:")]  # for another raybench on this machine
     assert len(said) == 4
     assert "own error at 16 streams: TTFT +0.00 ms" in said[3]
 
