@@ -15,8 +15,8 @@ Invariant, after every event:
    fault is told at once; then the pending blocks are given up. Perf units go on.
 7. Blocks run beside each other on a node as long as their samples in flight are no more than an eval's concurrency.
 8. A node that is leaving gets nothing new; it is let go when nothing runs there and its engine is stopped.
-9. A node that does not answer keeps what it has, its groups of points among it, and gets nothing new until it answers
-   or is lost; nothing waits for it that another node could do.
+9. A node that does not answer keeps what runs there and gets nothing new until it answers or is lost. When nothing runs
+   there its groups of points are others' to take: nothing waits for it that another node could do.
 10. When nothing is under way, everything is done, dropped or given up, or the dispatcher is draining.
 
 Policies, each for its reason. Evals are pulled inside their target, never across, for every target's score is about its
@@ -61,7 +61,8 @@ from raybench.plan.events import (
 from raybench.plan.hosts import Hosts
 from raybench.plan.points import Points
 from raybench.plan.preflight import Preflight, places_of
-from raybench.plan.states import ENGINE_START_TRIES, REPLACEMENTS, EngineState, NodeState, Stay, UnitState
+from raybench.plan.starts import Starts
+from raybench.plan.states import REPLACEMENTS, EngineState, NodeState, Stay, UnitState
 from raybench.records import AnyUnit, CheckUnit, EvalUnit, Failure, Timed
 
 
@@ -97,9 +98,7 @@ class Dispatcher:
         self._slots = dict(slots)
         self._awaited = set(slots)
         self._replaced = dict.fromkeys(slots, 0)
-        self._start_failures: dict[tuple[str, str], int] = {}
-        self._refused: dict[str, str] = {}
-        self._slot_reasons: list[str] = []
+        self._starts = Starts()
         self._turn = 0
         self._draining = False
         self._stay = stay
@@ -190,11 +189,19 @@ class Dispatcher:
             case NodeLeaving():
                 self._leave(event, actions)
             case NodeSuspect() | NodeWell():
-                if (node := self._nodes.get(event.node)) is not None:
-                    node.suspect = isinstance(event, NodeSuspect)
+                self._doubt(event)
             case SlotLost():
                 self._awaited.discard(event.slot)
-                self._slot_reasons.append(event.reason)
+                self._starts.slot_lost(event.reason)
+
+    def _doubt(self, event: NodeSuspect | NodeWell) -> None:
+        if (node := self._nodes.get(event.node)) is None:
+            return
+        node.suspect = isinstance(event, NodeSuspect)
+        if not node.suspect and node.leaving is None:
+            self._points.joined(event.node, node.slot, node.targets)
+        elif not node.running:
+            self._points.unpin(event.node)
 
     def _engine_event(self, event: EngineReady | EngineFailed | EngineStopped) -> None:
         node = self._nodes.get(event.node)
@@ -204,15 +211,12 @@ class Dispatcher:
             case EngineReady():
                 if node.engine.phase == "starting":
                     node.engine.phase = "ready"
-                    self._start_failures.pop((event.node, node.engine.target), None)
+                    self._starts.succeeded(event.node, node.engine.target)
             case EngineStopped():
                 node.engine = None
             case EngineFailed():
-                place = (event.node, node.engine.target)
-                tries = self._start_failures.get(place, 0) + 1
-                self._start_failures[place] = tries if event.retry else ENGINE_START_TRIES
-                self._refused[node.engine.target] = event.reason
-                if self._start_failures[place] >= ENGINE_START_TRIES:
+                self._starts.failed(event.node, node.engine.target, event.reason, retry=event.retry)
+                if not self._starts.may(event.node, node.engine.target):
                     self._points.unpin(event.node, node.engine.target)
                 node.engine = None
 
@@ -228,6 +232,8 @@ class Dispatcher:
         node = self._nodes[event.node]
         state = self._state(event.key)
         self._forget(node, event.key)
+        if node.suspect and not node.running:
+            self._points.unpin(event.node)
         if isinstance(event, UnitFailed):
             self._charge(event.key, event.failure, event.attempt, actions)
             if event.failure.cause in ("engine_died", "timeout") and node.engine:
@@ -428,7 +434,7 @@ class Dispatcher:
 
     def _wanted(self, name: str, node: NodeState) -> tuple[str, int] | None:
         """(target, launch) of the first pending unit that this node could do after a start of that engine."""
-        targets = [target for target in node.targets if self._may_start(name, target)]
+        targets = [target for target in node.targets if self._starts.may(name, target)]
         stopped = self._preflight.stopped
         found = [self._points.startable(name, target, blocks=target not in stopped) for target in targets]
         first = min((one for one in found if one is not None), default=None)
@@ -467,11 +473,11 @@ class Dispatcher:
             if target in awaited or not self._backlog.num_open(target):
                 continue
             nodes = [(name, node) for name, node in self._nodes.items() if target in node.targets]
-            if any(node.leaving is None and self._may_start(name, target) for name, node in nodes):
+            if any(node.leaving is None and self._starts.may(name, target) for name, node in nodes):
                 continue
             for state in self._backlog.pending(target):
                 if not any(node.serves(state.unit) for _, node in nodes):
-                    self._give_up(state, self._why_unreachable(target), actions)
+                    self._give_up(state, self._starts.why_not(target), actions)
 
     def _give_up_homeless(self, actions: list[Action]) -> None:
         """Give up pending units that one slot alone may do and that no node of it, present or awaited, can do."""
@@ -483,15 +489,6 @@ class Dispatcher:
                 continue
             nodes = [(name, node) for name, node in self._nodes.items() if node.slot == slot]
             target = state.unit.target
-            if any((not n.leaving and self._may_start(name, target)) or n.serves(state.unit) for name, n in nodes):
+            if any((not n.leaving and self._starts.may(name, target)) or n.serves(state.unit) for name, n in nodes):
                 continue
-            self._give_up(state, self._why_unreachable(target), actions)
-
-    def _may_start(self, name: str, target: str) -> bool:
-        return self._start_failures.get((name, target), 0) < ENGINE_START_TRIES
-
-    def _why_unreachable(self, target: str) -> Failure:
-        if target in self._refused:
-            return Failure(cause="engine_start", message=self._refused[target])
-        why = ("no node is left that could serve the target", *self._slot_reasons)
-        return Failure(cause="node_lost", message="; ".join(why))
+            self._give_up(state, self._starts.why_not(target), actions)

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from calibrations import calibrated_point, calibration
 from load_ledgers import SEARCH, load_measurement, serving_config
 from rich.console import Console
 
 from raybench.config.schema import RunConfig
+from raybench.driver import run as driver_run
 from raybench.driver.chronicle import Chronicle
 from raybench.driver.fleet import Fleet
 from raybench.driver.run import Order, _fleet_order, _Loop
@@ -19,6 +21,7 @@ from raybench.ledger.bodies import SEARCH_END, SEARCH_PROBE, PlanBody, RunBody
 from raybench.ledger.journal import Journal, read
 from raybench.ledger.view import RunView, fold
 from raybench.node.session import UnitResult
+from raybench.plan import heartbeat
 from raybench.plan.demands import Slot
 from raybench.plan.dispatch import Dispatcher
 from raybench.plan.events import UnitsDropped
@@ -145,3 +148,33 @@ def test_a_calibration_is_a_record_before_the_load_that_it_is_for(tmp_path: Path
     assert all(actor.spec.calibrations == () for actor in again.actors)
     resumed = _fleet_order(Order(config, expand(config, {}), tmp_path, "r", True, "local", False, ()), view)
     assert resumed.calibrations == tuple(view.calibrations)
+
+
+class HardOfHearing(Serving):
+    """Takes its time for loads, and hears a first question late; one of two does not hear the second."""
+
+    async def _run_unit(self, unit: Any, engines_on_host: int) -> AsyncIterator[Any]:
+        await asyncio.sleep(0.4)
+        async for item in super()._run_unit(unit, engines_on_host):
+            yield item
+
+    async def _ping(self) -> AsyncIterator[Any]:
+        times = self.calls.count("ping")
+        if times == 1:
+            await asyncio.sleep(1.2)
+        elif self.spec.node == "n0":
+            await asyncio.sleep(3600)
+        yield None
+
+
+def test_the_driver_asks_for_signs_of_life_and_acts_on_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_run, "PING_EVERY_S", 0.2)
+    monkeypatch.setattr(heartbeat, "SUSPECT_AFTER_S", 0.5)
+    monkeypatch.setattr(heartbeat, "LOST_AFTER_S", 2.0)
+    monkeypatch.setattr(heartbeat, "LATE_FACTOR", 50.0)  # the machine of this test may be a busy one
+    _, said = _session(serving_config(SEARCH), tmp_path / "run", actor=HardOfHearing)
+    view = fold(read(tmp_path / "run"))
+    assert view.missing_units() == (), "the search went on elsewhere"
+    assert "n0 gets no new work: no answer for" in said and "n1 answers again" in said
+    assert "n0 lost: no answer for" in said and "n2 joined" in said
+    assert {"node_suspect", "node_well", "node_lost"} <= {decision.what for decision in view.decisions}

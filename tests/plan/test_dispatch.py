@@ -477,6 +477,15 @@ def test_a_suspect_node_starts_no_engine_and_is_no_reason_to_hold_a_point_back()
     assert not any(isinstance(action, RunUnit) and action.node == "n1" for action in dispatcher.handle(NodeWell("n1")))
 
 
+def test_the_first_point_of_a_suspect_node_goes_to_another_one() -> None:
+    dispatcher = Dispatcher([perf("a", 1), perf("a", 2), block("a", 0)], {0: ("a",), 1: ("a",)})
+    started(dispatcher, {"n0": "a", "n1": "a"})
+    dispatcher.handle(NodeSuspect("n0", "no answer"))
+    failure = Failure(cause="client", message="reset")
+    assert runs(dispatcher.handle(UnitFailed("n0", "a-s-1-0-0", 1, failure))) == ["a-s-1-0-0"]
+    assert dispatcher.running_on("n1") == (("a-s-1-0-0", 2),)
+
+
 def test_a_suspect_node_is_stopped_when_all_is_done_and_replaced_when_it_is_lost() -> None:
     dispatcher = Dispatcher([block("a", 0), block("a", 1)], {0: ("a",), 1: ("a",)})
     started(dispatcher, {"n0": "a", "n1": "a"})
