@@ -21,7 +21,7 @@ def test_a_run_on_a_store_outlives_its_driver_and_its_machine(cluster, config, t
     spool.parent.mkdir(parents=True)  # where the tests keep the runs' output
     words = (str(config()), "--address", cluster)
     with cli_run(spool, *words, "--out", url) as run:
-        assert "raybench" in command_line(run.pid)
+        run.until(lambda: "raybench" in command_line(run.pid))  # not yet in the moment of its start
         run.until(lambda: len(store.names(PARTS)) > 2 and run.records() != [] and len(results(run.records())) > 2)
         run.send(signal.SIGKILL)
         run.wait()
