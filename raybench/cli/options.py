@@ -57,6 +57,11 @@ def seconds_of(duration: str | None) -> float | None:
     return int(number) * unit
 
 
+def warm_words(duration: str | None) -> list[str]:
+    """The words that ask for it again. Raises typer.BadParameter."""
+    return [] if seconds_of(duration) is None else ["--keep-warm", str(duration)]
+
+
 def earlier_views(folders: list[Path] | None) -> "tuple[RunView, ...]":
     """Ledgers of earlier runs, read. Raises LedgerError."""
     from raybench.ledger.journal import read

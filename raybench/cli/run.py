@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raybench.cli.options import Config, Earlier, KeepWarm, Sets, earlier_views, seconds_of
+from raybench.cli.options import Config, Earlier, KeepWarm, Sets, earlier_views, seconds_of, warm_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,15 +46,16 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of one command
 
     if out is not None and resume is not None:
         raise typer.BadParameter("--resume names the run folder already; leave --out away")
+    keep_warm_s = seconds_of(keep_warm)
     console = Console(highlight=False)
     settings = load_target(config, sets, target)
     command = ("raybench", "run", config.name, *flags(sets, target))
     order, folder = _order(settings, command, (out, resume), address, hold_servers)
     order = replace(
         order, wait_s=wait_for_nodes_s, fewer=start_with_fewer, earlier=earlier_views(earlier),
-        keep_warm_s=seconds_of(keep_warm),
+        keep_warm_s=keep_warm_s,
     )  # fmt: skip
-    again = ["raybench", "run", str(config), *flags(sets, target), *(["--keep-warm", keep_warm] if keep_warm else [])]
+    again = ["raybench", "run", str(config), *flags(sets, target), *warm_words(keep_warm)]
     raise typer.Exit(_carry_out(order, folder, [*again, "--resume", folder.name], console))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raybench.cli.options import Config, KeepWarm, Sets, seconds_of
+from raybench.cli.options import Config, KeepWarm, Sets, warm_words
 
 if TYPE_CHECKING:
     from raybench.config.schema import RunConfig
@@ -54,14 +54,14 @@ def submit(  # noqa: PLR0913, PLR0917 - the flags of one command
     from raybench.driver.job import submit as submit_job
     from raybench.driver.shipment import ship
 
+    warm = warm_words(keep_warm)
     settings = load_target(config, sets, target)
     folder = _folder(settings, config, out, resume)
     variables = _variables(env or ())
     words = ["--out", out] if out is not None else ["--resume", str(resume)]
     if wait_for_nodes_s:
         words += ["--wait-for-nodes-s", f"{wait_for_nodes_s:g}"]
-    if seconds_of(keep_warm) is not None:
-        words += ["--keep-warm", str(keep_warm)]
+    words += warm
     client = client_at(address, os.environ)
     with TemporaryDirectory(prefix="raybench-submit-") as shipment:
         ship(config, settings, sets or (), Path(shipment))
@@ -75,7 +75,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the flags of one command
     if not follow:
         typer.echo(f"look at it with: raybench status {order.id} --address {address}")
         return
-    again = ["raybench", "submit", str(config), *flags(sets, target), "--address", address, "--resume", folder]
+    again = ["raybench", "submit", str(config), *flags(sets, target), *warm, "--address", address, "--resume", folder]
     raise typer.Exit(_followed(client, order, address, again))
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 
 from raybench.driver.cluster import NAMESPACE
 
@@ -27,9 +27,9 @@ def end_warm(run_id: str, say: Callable[[str], None]) -> None:
         if not name.startswith(_prefix(run_id)):
             continue
         say(f"ending {name}, which an earlier session kept warm (--keep-warm takes it over)")
-        with suppress(RayError, GetTimeoutError, ValueError):
+        with suppress(RayError, ValueError):
             actor = ray.get_actor(name, NAMESPACE)
-            with suppress(RayError, GetTimeoutError):
+            with suppress(RayError):
                 ray.get(actor.close.remote(), timeout=CLOSE_LIMIT_S)
             ray.kill(actor)
 

@@ -32,6 +32,12 @@ class Answer:
         return self.body if isinstance(self.body, dict) else {}
 
 
+FIRST_TOKEN: dict[str, JsonValue] = {
+    "input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 1, "temperature": 0},
+}  # fmt: skip
+"""For `/generate`: a server that answers this generates."""
+
+
 def ask(
     url: str, *, timeout_s: float, api_key: str | None = None, content: dict[str, JsonValue] | None = None
 ) -> Answer:

@@ -4,14 +4,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from raybench.engine.base import Launch, Progress, RenderedPrompt
 from raybench.engine.command import argv_of, environment_of, merged_args
 from raybench.engine.environment import resolve
 from raybench.engine.failure import cause_of, exit_words, last_error, tail
 from raybench.engine.guarded import GuardedServer
-from raybench.engine.http_json import ask
+from raybench.engine.http_json import FIRST_TOKEN, ask
 from raybench.engine.interpreter import Interpreter
 from raybench.engine.models import ResolvedModel, resolve_model, vocabulary_tokens
 from raybench.engine.ports import HeldPorts
@@ -118,13 +116,9 @@ class SglangEngine:
         ready = ask(f"{self.url}/ready", timeout_s=5, api_key=self.api_key)
         if ready.status != 404:
             return ready.ok
-        content: dict[str, JsonValue] = {
-            "input_ids": [1, 2, 3],
-            "sampling_params": {"max_new_tokens": 1, "temperature": 0},
-        }
         # Bounded, so that the death of a server that hangs is noticed between tries.
         limit_s = max(1.0, min(30.0, remaining_s))
-        return ask(f"{self.url}/generate", timeout_s=limit_s, api_key=self.api_key, content=content).ok
+        return ask(f"{self.url}/generate", timeout_s=limit_s, api_key=self.api_key, content=FIRST_TOKEN).ok
 
     def _facts(self, interpreter: Interpreter, model: ResolvedModel, argv: list[str], total_s: float) -> EngineFacts:
         info = ask(f"{self.url}/server_info", timeout_s=30, api_key=self.api_key)

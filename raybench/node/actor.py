@@ -99,8 +99,10 @@ class NodeActor:
 
     def _end(self) -> None:
         """The lease is over."""
-        self._session.close()
-        os._exit(0)
+        try:
+            self._session.close()
+        finally:
+            os._exit(0)  # whatever that met, the machine is held no longer
 
 
 def _die_with(raylet: int) -> None:

@@ -3,17 +3,12 @@
 import time
 from dataclasses import replace
 
-from pydantic import JsonValue
-
 from raybench.engine.base import Engine, Launch
-from raybench.engine.http_json import ask
+from raybench.engine.http_json import FIRST_TOKEN, ask
 from raybench.records import EngineFacts, StartUpPhase
 
 ANSWER_LIMIT_S = 30.0
 """For the first token."""
-FIRST_TOKEN: dict[str, JsonValue] = {
-    "input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 1, "temperature": 0},
-}  # fmt: skip
 
 
 def kept_facts(

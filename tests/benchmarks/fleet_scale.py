@@ -7,7 +7,7 @@ line of JSON; exit code 1 if the limit is broken. The first unit of a target goe
 sent when the first has begun: gaps after a node's first unit are told apart (`start_gap_...`), and counted too.
 
 SPREAD, in percent, makes units up to so much longer or shorter (default 0): units of one length that begin together end
-together, and then all 128 nodes want the machine's CPU at once, which in a fleet each have their own. `..._cpu_ms` is
+together, and then all 128 nodes want the machine's CPU at once, which in a fleet each have their own. `cpu_ms` is
 what a unit costs the driver, its node's process and the rest of Ray; beyond 7.8 ms in all per core that is there, 128
 units a second are more than the machine can do.
 """

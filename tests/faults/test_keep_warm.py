@@ -69,7 +69,7 @@ def test_servers_outlive_their_drivers_and_are_taken_over(
             assert_none_survives(run_id)
 
 
-def test_a_resume_without_leases_ends_what_was_kept_and_a_dead_server_is_started_anew(
+def test_a_resume_without_leases_ends_what_was_kept(
     fake_nodes: FakeNodes, tmp_path: Path, config: Callable[..., Path]
 ) -> None:
     path, out = config(**CONFIG, publish=NO_PUBLICATION), tmp_path / "out"
@@ -80,7 +80,7 @@ def test_a_resume_without_leases_ends_what_was_kept_and_a_dead_server_is_started
         code, output = finished(out, *words, "--resume", str(out))
         assert code == 0, output
         assert f"ending {run_id}.slot0, which an earlier session kept warm" in output
-        assert [taken for taken, _ in starts(out)[3:]] == [None] * len(starts(out)[3:])
+        assert {taken for taken, _ in starts(out)[3:]} == {None}
         assert_none_survives(run_id)
 
 
@@ -95,7 +95,7 @@ def test_a_server_that_died_meanwhile_is_started_anew(
             kill(int(left.split()[0]))
         code, output = finished(out, *words, "--resume", str(out))
         assert code == 0, output
-        assert all(taken is None for taken, _ in starts(out)[3:6])
+        assert {taken for taken, _ in starts(out)[3:6]} == {None}
         assert_none_survives(run.run_id)
 
 

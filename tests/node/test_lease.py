@@ -8,6 +8,7 @@ import pytest
 from simulated_engines import simulated_launch, timing
 
 from raybench.config.schema import FaultConfig
+from raybench.node import actor as actor_module
 from raybench.node.lease import Lease
 from raybench.node.session import NodeSession, NodeSpec
 
@@ -25,6 +26,21 @@ def test_a_lease_is_over_once_nobody_has_renewed_it_for_so_long() -> None:
     assert not over.wait(1.5)
     now_s[0] = 119.5
     assert over.wait(10)
+
+
+def test_a_node_whose_lease_is_over_closes_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, codes = threading.Event(), list[int]()
+
+    def end(code: int) -> None:
+        codes.append(code)
+        ended.set()
+
+    monkeypatch.setattr(actor_module.os, "_exit", end)
+    node = actor_module.NodeActor(replace(WARM, lease_s=0.2))
+    folder = node._session._folder
+    assert folder.exists()
+    assert ended.wait(60) and codes == [0]
+    assert not folder.exists()
 
 
 def adopted(tmp_path: Path, spec: NodeSpec = WARM, **changes: object) -> tuple[str | None, bool]:
