@@ -12,7 +12,8 @@ from typing import Literal
 
 import httptools
 
-_END = b"\r\n\r\n"
+END = b"\r\n\r\n"
+"""How a chunked answer ends."""
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked", re.IGNORECASE)
 _MAX_LOOKS = 2
 
@@ -32,12 +33,9 @@ class Answer:
         "offset",
         "pieces",
         "state",
-        "times_ns",
     )
 
     def __init__(self) -> None:
-        self.times_ns: list[int] | array[int] = []
-        """Time of every read."""
         self.pieces: list[bytes] = []
         """What every read brought."""
         self.state: State = "open"
@@ -54,13 +52,17 @@ class Answer:
         self._parser: httptools.HttpResponseParser | None = None
         self._is_followed = False
 
-    def feed(self, t_ns: int, data: bytes) -> State:
+    @property
+    def is_flowing(self) -> bool:
+        """A read that does not end like the answer may be put to `pieces` as it is."""
+        return self.state == "open" and bool(self.pieces) and not self._is_followed
+
+    def feed(self, data: bytes) -> State:
         """Take what a read brought; returns the state afterwards."""
-        self.times_ns.append(t_ns)
         self.pieces.append(data)
         if self._is_followed:
             self._parse(data)
-        elif (len(self.pieces) == 1 and not _is_chunked(data)) or data[-4:] == _END or len(data) < 4:
+        elif (len(self.pieces) == 1 and not _is_chunked(data)) or may_end(data):
             self._look()
         return self.state
 
@@ -92,9 +94,14 @@ class Answer:
         return self.state
 
 
+def may_end(data: bytes) -> bool:
+    """True if a chunked answer may have ended with this read."""
+    return data[-4:] == END or len(data) < 4
+
+
 def _is_chunked(first: bytes) -> bool:
     """True if the first read holds the whole head of a chunked answer of status 200."""
-    end = first.find(_END)
+    end = first.find(END)
     return first.startswith(b"HTTP/1.1 200") and end >= 0 and _CHUNKED.search(first, 0, end) is not None
 
 

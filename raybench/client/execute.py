@@ -14,13 +14,14 @@ import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from raybench.client.answer import Answer
-from raybench.client.archive import Archive
+from raybench.client.answer import END, Answer
+from raybench.client.archive import Ended, EndedRequests
 from raybench.client.columns import (
     CUT,
     NEVER,
@@ -34,12 +35,13 @@ from raybench.client.decode import decode
 from raybench.client.outcome import judged
 from raybench.client.overload import Count, OverloadRule, overload
 from raybench.client.planned import PlannedRequest
+from raybench.client.reads import Ints, ReadLog, ReadsByRequest, percentiles_s, wall_of
 from raybench.client.stream import Endpoint
-from raybench.client.wire import Wire, allow_files, clock_offset_ns, connect, plausible
+from raybench.client.wire import READ_BYTES, STAMP_BYTES, Wire, allow_files, clock_offset_ns, connect
 from raybench.errors import ClientError
 from raybench.records.client import ClientProcess
 
-POLL_PAUSE_S = 0.001
+POLL_PAUSE_S = 0.0015
 """Shortest time between two polls of a busy client: the kernel has the times, and one wake-up serves many streams."""
 BUSY_WINDOW_NS = 50_000_000
 BUSY_EVENTS = 100
@@ -48,12 +50,14 @@ CONNECT_LIMIT_S = 10.0
 MAX_SENDS_AT_ONCE = 64
 """Requests that are sent before the sockets are looked at again."""
 MAX_KEPT_BYTES = 256 * 2**20
-"""Bytes of answers that are kept in memory; beyond, each answer that ends sends the oldest one to a file."""
-READ_OVERHEAD_BYTES = 130
-"""What Python adds to the bytes of a read and its time."""
+"""Bytes of ended answers that are kept in memory; beyond, each answer that ends sends the oldest one to a file."""
 MAX_FAILED_IN_ROW = 200
 """So many connections that fail one after the other end the load: there is no server."""
 MAX_EVENTS = 8192
+READING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+"""Announced once: the kernel need not look again at sockets that were read empty. A close is announced as such, since
+a read that brought bytes does not look for it."""
+WRITING = select.EPOLLIN | select.EPOLLOUT
 COUNT_EVERY_NS = 250_000_000
 
 
@@ -78,7 +82,7 @@ class ExecutorSettings:
     overload: OverloadRule | None = None
     """Ends a load that only grows; None = never."""
     max_kept_bytes: int = MAX_KEPT_BYTES
-    """Bytes of answers in memory."""
+    """Bytes of ended answers in memory."""
     kernel_stamps: bool = True
     """False: stamp reads in the process, and never pause."""
 
@@ -108,20 +112,19 @@ class Executor:
         self._due: list[tuple[int, int]] = []
         self._poll = select.epoll()
         self._wires: dict[int, Wire] = {}
+        self._flows: dict[int, tuple[Callable[..., Any], Callable[[bytes], None], int]] = {}
+        self._log = ReadLog()
         self._idle: deque[Wire] = deque()
         self._waiting: deque[int] = deque()
         self._running: deque[tuple[int, Wire]] = deque()
-        self._finished: deque[tuple[int, Answer | None, int, int, str | None]] = deque()
-        self._in_memory: deque[Answer] = deque()
-        self._archive: Archive | None = None
+        self._ended = EndedRequests(settings.max_kept_bytes)
         self._builder = ColumnBuilder(process)
-        self._lags, self._offset_ns = array("q"), 0
         self._counts: list[Count] = []
         self._resent: set[int] = set()
         self._start_ns = self._end_ns = self._last_poll_ns = self._next_count_ns = 0
         self._sending_end_ns, self._drain_end_ns = 2**62, 2**62
         self._num_in_flight = self._max_in_flight = self._num_due = self._num_ended = 0
-        self._num_opened = self._num_opened_late = self._failed_in_row = self._kept_bytes = 0
+        self._num_opened = self._num_opened_late = self._failed_in_row = 0
         self._num_events, self._is_busy, self._busy_until_ns = 0, False, 0
         self._stopped: str | None = None
         self._started_unix_s = self._cpu_fraction = 0.0
@@ -177,14 +180,13 @@ class Executor:
 
     def result(self) -> LoadRun:
         """Decode what was kept."""
-        while self._finished:
-            self._decode_oldest()
-        if self._archive is not None:
-            self._archive.close()
+        reads = ReadsByRequest(self._log, self._sent_ns)
+        for ended in self._ended.drain():
+            self._add_row(ended, reads)
         for place in range(len(self._requests)):
             if self._sent_ns[place] == NEVER and self._in_flight_at[place] == NEVER:
                 self._builder.add(self._known(place, UNSENT, NEVER, None), (), None, None)
-        return LoadRun(self._builder.build(), (self._facts(),))
+        return LoadRun(self._builder.build(), (self._facts(reads.lags_ns),))
 
     # ------------------------------------------------------------------------------------------------ sending
 
@@ -209,17 +211,7 @@ class Executor:
             self._look_around(now_ns)
         self._send_due(now_ns)
         next_ns = min(self._due[0][0] if self._due else 2**62, self._next_count_ns)
-        for fd, event in self._wait(next_ns):
-            # What is due does not wait for a burst of tokens to be read: their time is known already.
-            if self._due and self._due[0][0] <= time.perf_counter_ns():
-                self._send_due(time.perf_counter_ns())
-            wire = self._wires.get(fd)
-            if wire is None:
-                continue
-            if event & select.EPOLLOUT:
-                self._send_rest(wire)
-            if event & ~select.EPOLLOUT:
-                self._read(wire)
+        self._take(self._wait(next_ns))
 
     def _send_due(self, now_ns: int) -> None:
         for _ in range(MAX_SENDS_AT_ONCE):
@@ -242,7 +234,7 @@ class Executor:
         left_ms = (next_ns - now_ns) // 1_000_000
         events = self._poll.poll(max(left_ms - 0.5, 0) * 1e-3, MAX_EVENTS)
         self._last_poll_ns = time.perf_counter_ns()
-        self._offset_ns = clock_offset_ns()
+        self._log.begin_poll(clock_offset_ns())
         self._num_events += len(events)
         if self._last_poll_ns >= self._busy_until_ns:
             self._is_busy = self._num_events >= BUSY_EVENTS
@@ -287,7 +279,7 @@ class Executor:
         self._in_flight_at[place] = self._num_in_flight
         self._running.append((place, wire))
         if wire.unsent:
-            self._poll.modify(wire.fd, select.EPOLLIN | select.EPOLLOUT)
+            self._poll.modify(wire.fd, WRITING)
         return True
 
     def _send_rest(self, wire: Wire) -> None:
@@ -297,18 +289,18 @@ class Executor:
             self._lose(wire, time.perf_counter_ns())
             return
         if not wire.unsent:
-            self._poll.modify(wire.fd, select.EPOLLIN)
+            self._poll.modify(wire.fd, READING)
 
     def _connect(self) -> Wire:
         wire = connect(self._endpoint, CONNECT_LIMIT_S, self._settings.kernel_stamps)
         self._wires[wire.fd] = wire
-        self._poll.register(wire.fd, select.EPOLLIN)
+        self._poll.register(wire.fd, READING)
         return wire
 
     def _fail_to_connect(self, place: int, error: ClientError) -> None:
         now_ns = time.perf_counter_ns()
         self._in_flight_at[place] = 0
-        self._finished.append((place, None, CUT, now_ns, error.message))
+        self._ended.add(Ended(place, None, CUT, now_ns, error.message))
         self._failed_in_row += 1
         if self._failed_in_row >= MAX_FAILED_IN_ROW:
             self._stop(f"no server: {self._failed_in_row} connections failed, one after the other: {error.message}")
@@ -316,52 +308,80 @@ class Executor:
 
     # ------------------------------------------------------------------------------------------------ reading
 
+    def _take(self, events: list[tuple[int, int]]) -> None:
+        """Read what a poll announced. Nearly all reads are the next piece of a stream that flows."""
+        due, flows, log, clock_ns = self._due, self._flows, self._log, time.perf_counter_ns
+        add_wall, add_place, add_seen_ns = log.walls.extend, log.places.append, log.seen_ns.append
+        now_ns = self._last_poll_ns
+        for fd, event in events:
+            # What is due does not wait for a burst of tokens to be read: their time is known already.
+            if due and due[0][0] <= now_ns:
+                self._send_due(clock_ns())
+            if event == select.EPOLLIN and fd in flows:
+                read, keep, place = flows[fd]
+                try:
+                    data, said, _, _ = read(READ_BYTES, STAMP_BYTES)
+                except OSError:
+                    self._read(self._wires[fd])
+                    continue
+                now_ns = clock_ns()
+                if said and 3 < len(data) < READ_BYTES and data[-4:] != END:
+                    add_wall(said[0][2])
+                    add_place(place)
+                    add_seen_ns(now_ns)
+                    keep(data)
+                    continue
+                wire = self._wires[fd]
+                self._put(wire, data, said[0][2] if said else wall_of(now_ns + log.offset_ns))
+                if len(data) == READ_BYTES:
+                    self._read(wire)
+            elif (wire := self._wires.get(fd)) is not None:
+                if event & select.EPOLLOUT:
+                    self._send_rest(wire)
+                if event & ~select.EPOLLOUT:
+                    self._read(wire)
+                now_ns = clock_ns()
+
     def _read(self, wire: Wire) -> None:
-        while True:
+        """Read until there is nothing: this socket will not be announced again."""
+        while self._wires.get(wire.fd) is wire:
             try:
-                data, t_ns = wire.read(self._offset_ns)
+                data, wall = wire.read(self._log.offset_ns)
             except BlockingIOError:
                 return
             except OSError:
-                data, t_ns = b"", time.perf_counter_ns()
-            answer, place = wire.answer, wire.request
-            if not data:
-                self._lose(wire, t_ns)
-                return
-            if answer is None or place < 0:
-                # Bytes that nobody asked for: this connection cannot be trusted.
-                self._drop(wire)
-                return
-            now_ns = time.perf_counter_ns()
-            t_ns = plausible(t_ns, self._sent_ns[place], now_ns)
-            self._lags.append(now_ns - t_ns)
-            self._kept_bytes += len(data) + READ_OVERHEAD_BYTES
-            if answer.feed(t_ns, data) != "open":
-                self._end(wire, OK if answer.state == "whole" else CUT, t_ns)
-                return
-            if not wire.has_buffered:
-                return
+                data, wall = b"", b""
+            self._put(wire, data, wall)
+
+    def _put(self, wire: Wire, data: bytes, wall: bytes) -> None:
+        """Take what a read brought."""
+        answer, place = wire.answer, wire.request
+        if not data:
+            self._lose(wire, time.perf_counter_ns())
+        elif answer is None or place < 0:
+            # Bytes that nobody asked for: this connection cannot be trusted.
+            self._drop(wire)
+        else:
+            self._log.add(place, wall, time.perf_counter_ns())
+            if answer.feed(data) != "open":
+                self._end(wire, OK if answer.state == "whole" else CUT, self._log.newest_ns(self._sent_ns[place]))
+            elif wire.stamped_read is not None and answer.is_flowing:
+                self._flows[wire.fd] = (wire.stamped_read, answer.pieces.append, place)
+            else:
+                self._flows.pop(wire.fd, None)
 
     def _end(self, wire: Wire, status: int, t_ns: int) -> None:
         """An answer has ended; its chain goes on at once."""
         place, answer = wire.request, wire.answer
         wire.request, wire.answer = -1, None
+        self._flows.pop(wire.fd, None)
         self._num_in_flight -= 1
         if status == OK and answer is not None and answer.keep_alive and not wire.unsent:
             self._idle.append(wire)
         else:
             self._drop(wire)
-        self._finished.append((place, answer, status, t_ns, None))
+        self._ended.add(Ended(place, answer, status, t_ns, None))
         self._go_on(place, t_ns)
-        if answer is not None:
-            self._in_memory.append(answer)
-        while self._kept_bytes > self._settings.max_kept_bytes and self._in_memory:
-            self._put_away(self._in_memory.popleft())
-
-    def _put_away(self, answer: Answer) -> None:
-        self._archive = self._archive or Archive()
-        self._kept_bytes -= sum(map(len, answer.pieces)) + READ_OVERHEAD_BYTES * len(answer.pieces)
-        self._archive.put(answer)
 
     def _go_on(self, place: int, t_ns: int) -> None:
         self._num_ended += 1
@@ -395,6 +415,7 @@ class Executor:
             self._end(wire, OK if answer.close() == "whole" else CUT, t_ns)
 
     def _drop(self, wire: Wire) -> None:
+        self._flows.pop(wire.fd, None)
         if self._wires.pop(wire.fd, None) is not None:
             self._poll.unregister(wire.fd)
             wire.close()
@@ -450,23 +471,21 @@ class Executor:
             "in_flight": self._in_flight_at[place],
         }
 
-    def _decode_oldest(self) -> None:
-        place, answer, status, end_ns, error = self._finished.popleft()
+    def _add_row(self, ended: Ended, reads: ReadsByRequest) -> None:
+        place, answer, status, end_ns, error = ended
         if answer is None:
             self._builder.add(self._known(place, status, end_ns, None), (), None, error)
             return
-        if self._archive is not None:
-            self._archive.restore(answer)
         reply = decode(self._requests[place].path, answer.pieces)
         status, error = judged(status, answer, reply)
-        self._builder.add(self._known(place, status, end_ns, answer), answer.times_ns, reply, error)
+        self._builder.add(self._known(place, status, end_ns, answer), reads.of(place), reply, error)
 
-    def _facts(self) -> ClientProcess:
+    def _facts(self, lags_ns: Ints) -> ClientProcess:
         sent, scheduled = np.array(self._sent_ns, np.int64), np.array(self._scheduled_ns, np.int64)
         late_s = (sent - scheduled)[sent != NEVER] * 1e-9
-        lag_s = np.array(self._lags, np.int64) * 1e-9
-        lag_p50_s, lag_p99_s, lag_max_s = _percentiles(lag_s)
-        late_p50_s, late_p99_s, late_max_s = _percentiles(late_s)
+        lag_s = lags_ns * 1e-9
+        lag_p50_s, lag_p99_s, lag_max_s = percentiles_s(lag_s)
+        late_p50_s, late_p99_s, late_max_s = percentiles_s(late_s)
         return ClientProcess(
             process=self._process, num_sent=len(late_s), num_reads=len(lag_s), cpu_fraction=self._cpu_fraction,
             read_lag_p50_s=lag_p50_s, read_lag_p99_s=lag_p99_s, read_lag_max_s=lag_max_s,
@@ -478,10 +497,3 @@ class Executor:
             stopped_early=self._stopped, started_unix_s=self._started_unix_s,
             duration_s=(self._end_ns - self._start_ns) * 1e-9,
         )  # fmt: skip
-
-
-def _percentiles(values: np.ndarray) -> tuple[float | None, float | None, float | None]:
-    if not len(values):
-        return None, None, None
-    p50, p99 = np.percentile(values, [50, 99])
-    return float(p50), float(p99), float(values.max())

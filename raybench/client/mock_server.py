@@ -24,6 +24,7 @@ from pydantic import Field
 
 from raybench.client.mock_wire import HEAD, JSON_HEAD, MODELS, chunk
 from raybench.client.planned import GENERATE
+from raybench.client.reads import wall_ns
 from raybench.client.wire import SO_TIMESTAMPNS, Wire, allow_files, clock_offset_ns
 from raybench.records import Record
 
@@ -196,11 +197,11 @@ class MockServer:
 
     def _read(self, wire: Wire, offset_ns: int) -> None:
         try:
-            data, t_ns = wire.read(offset_ns)
+            data, wall = wire.read(offset_ns)
         except BlockingIOError:
             return
         except OSError:
-            data, t_ns = b"", 0
+            data, wall = b"", b""
         if not data:
             self._lose(wire)
             return
@@ -212,7 +213,7 @@ class MockServer:
             self._heads[wire.fd] = buffer
             return
         self._heads[wire.fd] = buffer[size:]
-        self._answer(wire, buffer[:size].split(b" ", 2)[1], buffer[end + 4 : size], t_ns)
+        self._answer(wire, buffer[:size].split(b" ", 2)[1], buffer[end + 4 : size], wall_ns(wall) - offset_ns)
 
     def _answer(self, wire: Wire, path: bytes, body: bytes, t_ns: int) -> None:
         if path in (GENERATE.encode(), b"/v1/chat/completions", b"/v1/completions"):

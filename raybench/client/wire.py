@@ -10,19 +10,19 @@ import contextlib
 import resource
 import socket
 import ssl
-import struct
 import time
+from collections.abc import Callable
 
 from raybench.client.answer import Answer
+from raybench.client.reads import WALL, wall_of
 from raybench.client.stream import Endpoint
 from raybench.errors import ClientError
 
 SO_TIMESTAMPNS = 35
 """Of asm-generic/socket.h; Python's socket module does not name it. Its message is a `struct timespec`."""
 READ_BYTES = 65_536
-_ANCILLARY_BYTES = socket.CMSG_SPACE(16)
-_TIMESPEC = struct.Struct("qq")
-_PLAUSIBLE_NS = 1_000_000_000
+STAMP_BYTES = socket.CMSG_SPACE(WALL.size)
+"""Room for the stamp beside a read."""
 SPARE_FILES = 256
 """Files that are left to the rest of the process."""
 
@@ -30,7 +30,7 @@ SPARE_FILES = 256
 class Wire:
     """One connection; at most one request at a time."""
 
-    __slots__ = ("_kernel", "answer", "fd", "num_requests", "request", "sock", "unsent")
+    __slots__ = ("answer", "fd", "num_requests", "request", "sock", "stamped_read", "unsent")
 
     def __init__(self, sock: socket.socket, kernel_stamps: bool) -> None:
         self.sock = sock
@@ -41,7 +41,10 @@ class Wire:
         self.unsent = b""
         """Rest of a request that the socket did not take at once."""
         self.num_requests = 0
-        self._kernel = kernel_stamps
+        self.stamped_read: Callable[[int, int], tuple[bytes, list[tuple[int, int, bytes]], int, object]] | None = (
+            sock.recvmsg if kernel_stamps else None
+        )
+        """Reads `READ_BYTES` with `STAMP_BYTES` beside them; None where the kernel stamps nothing."""
 
     def send(self, data: bytes) -> None:
         """Send, keeping what the socket does not take in `unsent`. Raises OSError."""
@@ -51,24 +54,19 @@ class Wire:
             sent = 0
         self.unsent = data[sent:]
 
-    def read(self, offset_ns: int) -> tuple[bytes, int]:
-        """Bytes and their time; `offset_ns`: wall clock minus `perf_counter_ns`. Raises BlockingIOError and OSError."""
-        if not self._kernel:
-            try:
-                data = self.sock.recv(READ_BYTES)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
-                raise BlockingIOError from error
-            return data, time.perf_counter_ns()
-        data, ancillary, _, _ = self.sock.recvmsg(READ_BYTES, _ANCILLARY_BYTES)
-        if not ancillary:
-            return data, time.perf_counter_ns()
-        seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
-        return data, seconds * 1_000_000_000 + nanoseconds - offset_ns
+    def read(self, offset_ns: int) -> tuple[bytes, bytes]:
+        """Bytes and when they came, as `WALL`; `offset_ns`: wall clock minus `perf_counter_ns`.
 
-    @property
-    def has_buffered(self) -> bool:
-        """TLS: bytes were decrypted that no poll will announce."""
-        return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
+        Raises BlockingIOError and OSError.
+        """
+        if self.stamped_read is not None:
+            data, said, _, _ = self.stamped_read(READ_BYTES, STAMP_BYTES)
+            return data, said[0][2] if said else wall_of(time.perf_counter_ns() + offset_ns)
+        try:
+            data = self.sock.recv(READ_BYTES)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            raise BlockingIOError from error
+        return data, wall_of(time.perf_counter_ns() + offset_ns)
 
     def close(self) -> None:
         """Close it. Idempotent."""
@@ -79,11 +77,6 @@ class Wire:
 def clock_offset_ns() -> int:
     """Wall clock minus `perf_counter_ns`, good to a microsecond; taken anew at every poll, as it may step."""
     return time.time_ns() - time.perf_counter_ns()
-
-
-def plausible(t_ns: int, sent_ns: int, now_ns: int) -> int:
-    """The stamp, or `now_ns` where the wall clock stepped between stamp and read."""
-    return t_ns if sent_ns <= t_ns <= now_ns + _PLAUSIBLE_NS else now_ns
 
 
 def connect(endpoint: Endpoint, timeout_s: float, kernel_stamps: bool = True) -> Wire:

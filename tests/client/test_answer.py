@@ -12,7 +12,7 @@ TRAILER = chunked(*EVENTS)[:-2] + b"x-took: 1\r\n\r\n"
 
 def fed(*reads: bytes) -> list[str]:
     answer = Answer()
-    return [answer.feed(number, read) for number, read in enumerate(reads)]
+    return [answer.feed(read) for read in reads]
 
 
 @pytest.mark.parametrize(
@@ -52,23 +52,28 @@ def test_what_is_no_http_is_broken() -> None:
 
 def test_status_and_keep_alive() -> None:
     answer = Answer()
-    answer.feed(0, reply({"error": "busy"}, 503))
+    answer.feed(reply({"error": "busy"}, 503))
     assert (answer.http_status, answer.keep_alive) == (503, True)
     closing = Answer()
-    closing.feed(0, chunked(*EVENTS).replace(b"200 OK\r\n", b"200 OK\r\nConnection: close\r\n"))
+    closing.feed(chunked(*EVENTS).replace(b"200 OK\r\n", b"200 OK\r\nConnection: close\r\n"))
     assert (closing.http_status, closing.keep_alive) == (200, False)
 
 
 def test_a_cut_answer_still_has_its_status() -> None:
     answer = Answer()
-    answer.feed(0, chunked(*EVENTS)[:-5])
+    answer.feed(chunked(*EVENTS)[:-5])
     assert answer.close() == "open"
     assert answer.http_status == 200
 
 
-def test_times_and_pieces_are_kept_together() -> None:
-    answer = Answer()
-    for number, piece in enumerate((chunked(*EVENTS)[:40], chunked(*EVENTS)[40:])):
-        answer.feed(100 + number, piece)
-    assert answer.times_ns == [100, 101]
-    assert b"".join(answer.pieces) == chunked(*EVENTS)
+def test_pieces_are_kept_and_an_answer_flows_once_it_is_known_to_be_chunked() -> None:
+    answer, flows = Answer(), []
+    whole = chunked(*EVENTS)
+    for piece in (whole[:100], whole[100:130], whole[130:]):
+        answer.feed(piece)
+        flows.append(answer.is_flowing)
+    assert flows == [True, True, False]
+    assert b"".join(answer.pieces) == whole
+    by_length = Answer()
+    by_length.feed(reply({"a": 1})[:-3])
+    assert not by_length.is_flowing, "only the parser knows its end"
