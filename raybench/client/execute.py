@@ -1,9 +1,9 @@
 """Send requests at their times and keep what comes back, in one thread with a loop of its own.
 
 The loop does three things: send what is due, wait, read what came. It knows no coroutines: at 100,000 tokens a
-second they would cost as much as the reads. Between two polls at least a millisecond passes while tokens flow, so that
-one wake reads many sockets; that costs no accuracy, as arrivals are stamped by the kernel (`wire`). Requests never
-raise: each ends with a status.
+second they would cost as much as the reads. Between two polls some time passes while tokens flow (`pace`), so that one
+wake reads many sockets; that costs no accuracy, as arrivals are stamped by the kernel (`wire`). Requests never raise:
+each ends with a status.
 """
 
 import gc
@@ -34,6 +34,7 @@ from raybench.client.columns import (
 from raybench.client.decode import decode
 from raybench.client.outcome import judged
 from raybench.client.overload import Count, OverloadRule, overload
+from raybench.client.pace import Pace
 from raybench.client.planned import PlannedRequest
 from raybench.client.reads import Ints, ReadLog, ReadsByRequest, percentiles_s, wall_of
 from raybench.client.stream import Endpoint
@@ -41,11 +42,6 @@ from raybench.client.wire import READ_BYTES, STAMP_BYTES, Wire, allow_files, clo
 from raybench.errors import ClientError
 from raybench.records.client import ClientProcess
 
-POLL_PAUSE_S = 0.0015
-"""Shortest time between two polls of a busy client: the kernel has the times, and one wake-up serves many streams."""
-BUSY_WINDOW_NS = 50_000_000
-BUSY_EVENTS = 100
-"""So many in that time make it busy. With fewer, a user's next request need not wait for the pause."""
 CONNECT_LIMIT_S = 10.0
 MAX_SENDS_AT_ONCE = 64
 """Requests that are sent before the sockets are looked at again."""
@@ -125,7 +121,7 @@ class Executor:
         self._sending_end_ns, self._drain_end_ns = 2**62, 2**62
         self._num_in_flight = self._max_in_flight = self._num_due = self._num_ended = 0
         self._num_opened = self._num_opened_late = self._failed_in_row = 0
-        self._num_events, self._is_busy, self._busy_until_ns = 0, False, 0
+        self._pace = Pace(is_closed=False)
         self._stopped: str | None = None
         self._started_unix_s = self._cpu_fraction = 0.0
 
@@ -201,6 +197,7 @@ class Executor:
             if request.chain is not None:
                 last[request.chain] = place
         heapq.heapify(self._due)
+        self._pace = Pace(is_closed=any(following >= 0 for following in self._next))
 
     def _own_due_ns(self, place: int) -> int:
         return self._start_ns + round((self._requests[place].due_s or 0.0) * 1e9)
@@ -223,8 +220,8 @@ class Executor:
     def _wait(self, next_ns: int) -> list[tuple[int, int]]:
         """Events, or nothing when it is time to send."""
         now_ns = time.perf_counter_ns()
-        if self._is_paced and self._is_busy:
-            pause_ns = min(self._last_poll_ns + round(POLL_PAUSE_S * 1e9), next_ns) - now_ns
+        if self._is_paced and self._pace.pause_ns:
+            pause_ns = min(self._last_poll_ns + self._pace.pause_ns, next_ns) - now_ns
             if pause_ns > 0:
                 time.sleep(pause_ns * 1e-9)
                 now_ns = time.perf_counter_ns()
@@ -235,10 +232,7 @@ class Executor:
         events = self._poll.poll(max(left_ms - 0.5, 0) * 1e-3, MAX_EVENTS)
         self._last_poll_ns = time.perf_counter_ns()
         self._log.begin_poll(clock_offset_ns())
-        self._num_events += len(events)
-        if self._last_poll_ns >= self._busy_until_ns:
-            self._is_busy = self._num_events >= BUSY_EVENTS
-            self._num_events, self._busy_until_ns = 0, self._last_poll_ns + BUSY_WINDOW_NS
+        self._pace.saw(len(events), self._last_poll_ns)
         return events
 
     def _begin(self, place: int, due_ns: int) -> None:
@@ -380,6 +374,8 @@ class Executor:
             self._idle.append(wire)
         else:
             self._drop(wire)
+        if self._next[place] >= 0:
+            self._pace.took(t_ns - self._sent_ns[place])
         self._ended.add(Ended(place, answer, status, t_ns, None))
         self._go_on(place, t_ns)
 

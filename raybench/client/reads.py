@@ -8,6 +8,7 @@ clocks that the poll before them measured.
 import struct
 from array import array
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ def wall_of(ns: int) -> bytes:
     return WALL.pack(*divmod(ns, _S_NS))
 
 
-def percentiles_s(values_s: NDArray[np.float64]) -> tuple[float | None, float | None, float | None]:
+def percentiles_s(values_s: NDArray[np.floating[Any]]) -> tuple[float | None, float | None, float | None]:
     """Median, 99th percentile and most; None of nothing."""
     if not len(values_s):
         return None, None, None
