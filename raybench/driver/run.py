@@ -311,6 +311,7 @@ class _Loop:
         self._chronicle = chronicle
         self._screen = chronicle.screen
         self._watchdog = Watchdog()
+        self._beats = Heartbeats(PING_EVERY_S)
         self._signal: int | None = None
         self._drain_ends_s: float | None = None
         """On the event loop's clock; None = nobody asked for an end."""
@@ -361,18 +362,17 @@ class _Loop:
 
     async def _keep_asking(self) -> None:
         """Ask all nodes for signs of life, and tell of those that give none, until it is cancelled."""
-        beats = Heartbeats(PING_EVERY_S)
 
         def answered(node: str) -> None:
-            if beats.answered(node):
+            if self._beats.answered(node):
                 self._fleet.tell_well(node)
 
         while True:
             await asyncio.sleep(PING_EVERY_S)
             now_s = _now_s()
-            for silence in beats.look(now_s):
+            for silence in self._beats.look(now_s):
                 self._fleet.tell_silence(silence)
-            self._fleet.ping(answered, partial(beats.asked, now_s=now_s))
+            self._fleet.ping(answered, partial(self._beats.asked, now_s=now_s))
 
     async def _next(self) -> Occurrence | None:
         """The next occurrence; None when the time to drain is over."""
@@ -446,6 +446,8 @@ class _Loop:
             self._act(UnitsAdded(decision.added))
 
     def _act(self, event: Event) -> None:
+        if isinstance(event, UnitDone | SampleDone):
+            self._beats.heard(event.node, _now_s())
         for action in self._dispatcher.handle(event):
             if isinstance(action, RunUnit):
                 if isinstance(action.unit, EvalUnit):

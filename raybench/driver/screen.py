@@ -45,18 +45,24 @@ class Screen:
         """Print one event."""
         elapsed = int(self._now_s() - self._started_s)
         stamp = f"{elapsed // 60:02d}:{elapsed % 60:02d}"
-        self._console.print(f"{stamp} {text}", highlight=False, markup=False, soft_wrap=True)
+        if self._console.is_terminal:
+            self._console.print(f"{stamp} {text}", highlight=False, markup=False, emoji=False, soft_wrap=True)
+            return
+        # A log gets thousands of lines, and laying one out takes longer than all that the driver does for a unit.
+        self._console.file.write(f"{stamp} {text}\n")
+        self._console.file.flush()
 
     def counts(self, counts: Mapping[str, int]) -> None:
         """Take the dispatcher's counts in; a job's log gets a line whenever another unit has ended."""
         done = counts["done"]
         running, given_up = counts["running"], counts["given_up"]
-        description = f"units ({running} running" + (f", {given_up} given up)" if given_up else ")")
         # Searches ask for units that nobody counted before.
         self._total = max(self._total, sum(counts.values()))
-        completed = done + counts["dropped"]
-        self._progress.update(self._task, completed=completed, total=self._total, description=description)
-        if not self._console.is_terminal and done > self._done:
+        if self._console.is_terminal:
+            description = f"units ({running} running" + (f", {given_up} given up)" if given_up else ")")
+            completed = done + counts["dropped"]
+            self._progress.update(self._task, completed=completed, total=self._total, description=description)
+        elif done > self._done:
             self.line(f"{done}/{self._total} units done, {running} running")
         self._done = done
 

@@ -155,6 +155,18 @@ def test_a_job_log_gets_a_line_about_the_whole_run_once_a_minute() -> None:
     ]
 
 
+def test_a_job_log_gets_lines_as_they_are_however_long_and_a_count_of_every_unit_that_ends() -> None:
+    shown, text = screen()
+    shown.line("n0: [red]batch[/red] :warning: " + "x" * 60)
+    for done in (1, 2, 2, 3):
+        shown.counts({"done": done, "running": 1, "pending": 2, "given_up": 0, "dropped": 0})
+    assert text.getvalue().splitlines() == [
+        "00:00 n0: [red]batch[/red] :warning: " + "x" * 60,
+        "00:00 2/5 units done, 1 running",
+        "00:00 3/6 units done, 1 running",
+    ]
+
+
 def test_a_terminal_gets_a_live_view_of_the_nodes_above_the_bar() -> None:
     shown, text = screen(force_terminal=True)
     with shown:

@@ -21,6 +21,17 @@ def test_one_question_is_open_at_a_time() -> None:
     assert beats.asked("n0", 2.0)
 
 
+def test_a_node_that_has_just_sent_something_is_not_asked() -> None:
+    beats = Heartbeats()
+    beats.heard("n0", 10.0)
+    assert not beats.asked("n0", 10.0 + PING_EVERY_S / 2)
+    assert beats.asked("n1", 10.0), "another one is"
+    assert beats.asked("n0", 10.0 + PING_EVERY_S)
+    # What it sends meanwhile may have been under way for long: only an answer is one.
+    beats.heard("n0", 11.0 + PING_EVERY_S)
+    assert {s.node for _, s in looks(beats, 10.0, 10.0 + PING_EVERY_S + SUSPECT_AFTER_S)} == {"n0", "n1"}
+
+
 def test_a_silent_node_is_suspect_once_and_lost_once() -> None:
     beats = Heartbeats()
     beats.asked("n0", 0.0)
