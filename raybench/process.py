@@ -14,11 +14,14 @@ from typing import IO
 Child = subprocess.Popen[bytes]
 """A child process as `start` returns it."""
 
+MACHINE_SETTINGS = ("NCCL_NVLS_ENABLE", "TORCH_SYMM_MEM_DISABLE_MULTICAST", "NVSHMEM_DISABLE_NVLS")
+"""What a machine says of its GPUs' links. Without them a server would use what its owner has switched off, and
+they change how fast GPUs talk: an engine's record names them."""
 WHITELIST = (
     "PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
     "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
-    "NCCL_NVLS_ENABLE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "RAYBENCH_CACHE",
+    *MACHINE_SETTINGS, "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "RAYBENCH_CACHE",
     "REQUESTS_CA_BUNDLE",
 )  # fmt: skip
 """Variables that a child may inherit. PYTHONPATH, VIRTUAL_ENV, RAY_*, WANDB_* are absent on purpose; hub tokens are

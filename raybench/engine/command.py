@@ -65,3 +65,9 @@ def environment_of(launch: Launch, interpreter: Interpreter, parent: Mapping[str
         extra["PYTHONPATH"] = interpreter.extra_env["PYTHONPATH"]
     extra[MARK] = launch.run_id
     return process.child_environment(extra, parent)
+
+
+def settings_of(launch: Launch, parent: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What of the server's environment may change its speed: the machine's own settings, then the configuration's."""
+    inherited = process.child_environment({}, parent)
+    return {name: inherited[name] for name in process.MACHINE_SETTINGS if name in inherited} | launch.engine.env

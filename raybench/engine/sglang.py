@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raybench.engine.base import Launch, Progress, RenderedPrompt
-from raybench.engine.command import argv_of, environment_of, merged_args
+from raybench.engine.command import argv_of, environment_of, merged_args, settings_of
 from raybench.engine.environment import resolve
 from raybench.engine.failure import cause_of, exit_words, last_error, tail
 from raybench.engine.guarded import GuardedServer
@@ -136,7 +136,7 @@ class SglangEngine:
             hosts=(self._launch.host,),
             interpreter=interpreter.label,
             argv=(*MODULE, *redact_argv(shown, self._secrets)),
-            env=redact_env(self._launch.engine.env, self._secrets),
+            env=redact_env(settings_of(self._launch), self._secrets),
             model_revision=model.revision,
             resolved_args=start.resolved_args,
             startup=(*start.phases, StartUpPhase(name="total", duration_s=total_s)),

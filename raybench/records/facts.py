@@ -130,7 +130,7 @@ class EngineFacts(Record):
     argv: tuple[str, ...] = ()
     """Command line without interpreter path, secrets redacted."""
     env: dict[str, str] = {}
-    """Environment variables that the configuration set, secrets redacted."""
+    """Environment variables that the machine (those of its GPUs' links) and the configuration set, secrets redacted."""
     model_revision: str | None = None
     """Resolved revision, or a content hash of a local model's configuration."""
     resolved_args: dict[str, JsonValue] = {}

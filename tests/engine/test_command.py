@@ -5,7 +5,7 @@ import pytest
 
 from raybench.config.schema import EngineConfig, FlagValue, ModelConfig
 from raybench.engine.base import Launch
-from raybench.engine.command import argv_of, environment_of, merged_args
+from raybench.engine.command import argv_of, environment_of, merged_args, settings_of
 from raybench.engine.interpreter import Interpreter
 from raybench.engine.models import ResolvedModel
 from raybench.engine.ports import FIRST_PORT, LAST_PORT, HeldPorts
@@ -60,6 +60,17 @@ def test_the_environment_of_a_server() -> None:
     assert env["RAYBENCH_RUN"] == "run-1"
     assert env["HF_HOME"] == "/hub"
     assert not {"PYTHONPATH", "RAY_ADDRESS", "WANDB_API_KEY"} & set(env)
+
+
+def test_a_machine_that_has_multicast_off_keeps_it_off_and_the_record_says_so() -> None:
+    launch = Launch(
+        "r", "h200", 0, "n0.0", ModelConfig(path="m"), EngineConfig(env={"A": "1"}), Path("/tmp"), "h", 8, {}
+    )
+    off = {"NCCL_NVLS_ENABLE": "0", "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1", "NVSHMEM_DISABLE_NVLS": "1"}
+    env = environment_of(launch, Interpreter(Path("/usr/bin/python3"), "node"), off | {"NCCL_DEBUG": "INFO"})
+    assert off.items() <= env.items()
+    assert settings_of(launch, off | {"HOME": "/root"}) == off | {"A": "1"}
+    assert settings_of(launch, {}) == {"A": "1"}
 
 
 def test_the_nodes_own_sglang_folder_wins_over_the_configured_path() -> None:
