@@ -9,7 +9,8 @@ sent when the first has begun: gaps after a node's first unit are told apart (`s
 SPREAD, in percent, makes units up to so much longer or shorter (default 0): units of one length that begin together end
 together, and then all 128 nodes want the machine's CPU at once, which in a fleet each have their own. `cpu_ms` is
 what a unit costs the driver, its node's process and the rest of Ray; beyond 7.8 ms in all per core that is there, 128
-units a second are more than the machine can do.
+units a second are more than the machine can do. `idle_ms` is what a second of doing nothing costs per node: Ray wakes
+every process a hundred times to look for signals.
 """
 
 import asyncio
@@ -27,6 +28,11 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+# Each node's process reports figures to Ray's dashboard: nothing where each has a machine, much for 128 on one.
+os.environ |= {
+    "RAY_enable_metrics_collection": "0", "RAY_event_stats": "0", "RAY_metrics_report_interval_ms": "600000",
+    "RAY_task_events_report_interval_ms": "0",
+}  # fmt: skip
 
 import psutil  # noqa: E402
 import ray  # noqa: E402
@@ -49,6 +55,7 @@ from raybench.records import EngineFacts, NodeFacts, OneBatchLoad, PerfUnit, Pla
 
 LIMIT_MS = 100.0
 UNIT_S = 1.0
+IDLE_S = 5.0
 
 
 def point(place: int, num_points: int) -> PerfUnit:
@@ -161,6 +168,11 @@ def measure(folder: Path, num_nodes: int, num_units: int, spread: float) -> dict
             rules = (Watch(settings, plan, {}, None), Searches(plan, None))
             await _Loop(dispatcher, rules, fleet, chronicle).run(num_nodes, hold=False)
 
+    before = cpu_seconds()
+    time.sleep(IDLE_S)
+    idle_ms = {
+        name: round(1e3 * (value - before[name]) / num_nodes / IDLE_S, 2) for name, value in cpu_seconds().items()
+    }
     began_s = time.perf_counter()
     before = cpu_seconds()
     asyncio.run(body())
@@ -172,8 +184,9 @@ def measure(folder: Path, num_nodes: int, num_units: int, spread: float) -> dict
     assert len(fold(read(folder)).done) == num_units, "a unit has no result"
     return {
         "nodes": num_nodes, "units": num_units, "spread": spread, "wall_s": round(wall_s, 1),
-        "cpus": len(os.sched_getaffinity(0)), "cpu_ms": cpu_ms, "gaps": len(gaps_ms),
-        "gap_p50_ms": round(gaps_ms[len(gaps_ms) // 2], 1), "start_gap_max_ms": round(start_ms[-1], 1),
+        "cpus": len(os.sched_getaffinity(0)), "cpu_ms": cpu_ms, "idle_ms": idle_ms, "gaps": len(gaps_ms),
+        "gap_p50_ms": round(gaps_ms[len(gaps_ms) // 2], 1), "start_gap_p50_ms": round(start_ms[len(start_ms) // 2], 1),
+        "start_gap_max_ms": round(start_ms[-1], 1),
         "gap_p99_ms": round(gaps_ms[int(len(gaps_ms) * 0.99)], 1), "gap_max_ms": round(gaps_ms[-1], 1),
     }  # fmt: skip
 
