@@ -12,8 +12,7 @@ from typing import Literal
 
 import httptools
 
-END = b"\r\n\r\n"
-"""How a chunked answer ends."""
+_END = b"\r\n\r\n"
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked", re.IGNORECASE)
 _MAX_LOOKS = 2
 
@@ -96,12 +95,12 @@ class Answer:
 
 def may_end(data: bytes) -> bool:
     """True if a chunked answer may have ended with this read."""
-    return data[-4:] == END or len(data) < 4
+    return data[-4:] == _END or len(data) < 4
 
 
 def _is_chunked(first: bytes) -> bool:
     """True if the first read holds the whole head of a chunked answer of status 200."""
-    end = first.find(END)
+    end = first.find(_END)
     return first.startswith(b"HTTP/1.1 200") and end >= 0 and _CHUNKED.search(first, 0, end) is not None
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from raybench.client.answer import END, Answer
+from raybench.client.answer import Answer, may_end
 from raybench.client.archive import Ended, EndedRequests
 from raybench.client.columns import (
     CUT,
@@ -36,7 +36,7 @@ from raybench.client.outcome import judged
 from raybench.client.overload import Count, OverloadRule, overload
 from raybench.client.pace import Pace
 from raybench.client.planned import PlannedRequest
-from raybench.client.reads import Ints, ReadLog, ReadsByRequest, percentiles_s, wall_of
+from raybench.client.reads import Ints, ReadLog, ReadsByRequest, percentiles_s
 from raybench.client.stream import Endpoint
 from raybench.client.wire import READ_BYTES, STAMP_BYTES, Wire, allow_files, clock_offset_ns, connect
 from raybench.errors import ClientError
@@ -121,7 +121,7 @@ class Executor:
         self._sending_end_ns, self._drain_end_ns = 2**62, 2**62
         self._num_in_flight = self._max_in_flight = self._num_due = self._num_ended = 0
         self._num_opened = self._num_opened_late = self._failed_in_row = 0
-        self._pace = Pace(is_closed=False)
+        self._pace = Pace(is_closed=any(request.chain is not None for request in requests))
         self._stopped: str | None = None
         self._started_unix_s = self._cpu_fraction = 0.0
 
@@ -197,7 +197,6 @@ class Executor:
             if request.chain is not None:
                 last[request.chain] = place
         heapq.heapify(self._due)
-        self._pace = Pace(is_closed=any(following >= 0 for following in self._next))
 
     def _own_due_ns(self, place: int) -> int:
         return self._start_ns + round((self._requests[place].due_s or 0.0) * 1e9)
@@ -232,7 +231,7 @@ class Executor:
         events = self._poll.poll(max(left_ms - 0.5, 0) * 1e-3, MAX_EVENTS)
         self._last_poll_ns = time.perf_counter_ns()
         self._log.begin_poll(clock_offset_ns())
-        self._pace.saw(len(events), self._last_poll_ns)
+        self._pace.saw(len(events), len(self._flows), self._last_poll_ns)
         return events
 
     def _begin(self, place: int, due_ns: int) -> None:
@@ -319,14 +318,14 @@ class Executor:
                     self._read(self._wires[fd])
                     continue
                 now_ns = clock_ns()
-                if said and 3 < len(data) < READ_BYTES and data[-4:] != END:
+                if said and len(data) < READ_BYTES and not may_end(data):
                     add_wall(said[0][2])
                     add_place(place)
                     add_seen_ns(now_ns)
                     keep(data)
                     continue
                 wire = self._wires[fd]
-                self._put(wire, data, said[0][2] if said else wall_of(now_ns + log.offset_ns))
+                self._put(wire, data, said[0][2] if said else b"")
                 if len(data) == READ_BYTES:
                     self._read(wire)
             elif (wire := self._wires.get(fd)) is not None:
@@ -340,7 +339,7 @@ class Executor:
         """Read until there is nothing: this socket will not be announced again."""
         while self._wires.get(wire.fd) is wire:
             try:
-                data, wall = wire.read(self._log.offset_ns)
+                data, wall = wire.read()
             except BlockingIOError:
                 return
             except OSError:

@@ -197,7 +197,7 @@ class MockServer:
 
     def _read(self, wire: Wire, offset_ns: int) -> None:
         try:
-            data, wall = wire.read(offset_ns)
+            data, wall = wire.read()
         except BlockingIOError:
             return
         except OSError:
@@ -213,7 +213,8 @@ class MockServer:
             self._heads[wire.fd] = buffer
             return
         self._heads[wire.fd] = buffer[size:]
-        self._answer(wire, buffer[:size].split(b" ", 2)[1], buffer[end + 4 : size], wall_ns(wall) - offset_ns)
+        t_ns = wall_ns(wall) - offset_ns if wall else time.perf_counter_ns()
+        self._answer(wire, buffer[:size].split(b" ", 2)[1], buffer[end + 4 : size], t_ns)
 
     def _answer(self, wire: Wire, path: bytes, body: bytes, t_ns: int) -> None:
         if path in (GENERATE.encode(), b"/v1/chat/completions", b"/v1/completions"):

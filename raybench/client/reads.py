@@ -48,8 +48,8 @@ class ReadLog:
         self._offsets_ns.append(offset_ns)
 
     def add(self, place: int, wall: bytes, seen_ns: int) -> None:
-        """Add a read."""
-        self.walls += wall
+        """Add a read; one without a stamp came when the process had it."""
+        self.walls += wall or wall_of(seen_ns + self.offset_ns)
         self.places.append(place)
         self.seen_ns.append(seen_ns)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from raybench.client.answer import Answer
-from raybench.client.reads import WALL, wall_of
+from raybench.client.reads import WALL
 from raybench.client.stream import Endpoint
 from raybench.errors import ClientError
 
@@ -54,19 +54,15 @@ class Wire:
             sent = 0
         self.unsent = data[sent:]
 
-    def read(self, offset_ns: int) -> tuple[bytes, bytes]:
-        """Bytes and when they came, as `WALL`; `offset_ns`: wall clock minus `perf_counter_ns`.
-
-        Raises BlockingIOError and OSError.
-        """
+    def read(self) -> tuple[bytes, bytes]:
+        """Bytes and the kernel's `WALL` of the last one, empty without its stamp. Raises BlockingIOError, OSError."""
         if self.stamped_read is not None:
             data, said, _, _ = self.stamped_read(READ_BYTES, STAMP_BYTES)
-            return data, said[0][2] if said else wall_of(time.perf_counter_ns() + offset_ns)
+            return data, said[0][2] if said else b""
         try:
-            data = self.sock.recv(READ_BYTES)
+            return self.sock.recv(READ_BYTES), b""
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
             raise BlockingIOError from error
-        return data, wall_of(time.perf_counter_ns() + offset_ns)
 
     def close(self) -> None:
         """Close it. Idempotent."""

@@ -142,6 +142,7 @@ def shapes(bench: Bench) -> None:
     chat = MockShape(route=CHAT)
     for streams, shape in (
         (64, MockShape(ttft_s=0.02, itl_s=0.005, output_tokens=128)),
+        (16, MockShape(ttft_s=0.02, itl_s=0.002, output_tokens=600)),
         (256, MockShape(ttft_s=0.2, itl_s=0.02, output_tokens=16)),
         (256, replace(chat, chunk_tokens=4)),
         (64, MockShape(ttft_s=0.5, itl_s=0.03, output_tokens=32, input_tokens=4096)),

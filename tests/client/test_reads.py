@@ -53,6 +53,15 @@ def test_a_stamp_from_before_a_step_of_the_clock_gives_way_to_the_process_own_ti
     assert ReadsByRequest(log, array("q", [1000])).of(0) == [1300, 1500, 1600]
 
 
+def test_a_read_that_the_kernel_did_not_stamp_came_when_the_process_had_it() -> None:
+    log = ReadLog()
+    log.begin_poll(10 * S)
+    log.add(0, b"", 1300)
+    assert log.newest_ns(1000) == 1300
+    reads = ReadsByRequest(log, array("q", [1000]))
+    assert (reads.of(0), reads.lags_ns.tolist()) == ([1300], [0])
+
+
 def test_no_reads() -> None:
     reads = ReadsByRequest(ReadLog(), array("q", [-1, -1]))
     assert (reads.of(0), reads.of(1), reads.lags_ns.tolist()) == ([], [], [])
