@@ -60,7 +60,7 @@ class ReadLog:
 
     def times_ns(self, sent_ns: Sequence[int]) -> Ints:
         """When every read came, on `perf_counter_ns`; `sent_ns`: when each request was sent."""
-        walls = np.frombuffer(bytes(self.walls), np.int64).reshape(-1, 2)
+        walls = np.frombuffer(self.walls, np.int64).reshape(-1, 2)
         per_poll = np.diff(np.append(np.array(self._firsts, np.int64), len(self)))
         t_ns = walls[:, 0] * _S_NS + walls[:, 1] - np.repeat(np.array(self._offsets_ns, np.int64), per_poll)
         sent, seen = np.array(sent_ns, np.int64)[np.array(self.places, np.int64)], np.array(self.seen_ns, np.int64)

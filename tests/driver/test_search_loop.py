@@ -113,6 +113,19 @@ def test_a_search_runs_to_its_end_on_one_start_of_each_engine(tmp_path: Path) ->
     assert f"{num}/{num} units done" in said
 
 
+def test_the_node_of_every_result_has_been_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    class Ear(heartbeat.Heartbeats):
+        def heard(self, node: str, now_s: float) -> None:
+            heard.append(node)
+            super().heard(node, now_s)
+
+    monkeypatch.setattr(driver_run, "Heartbeats", Ear)
+    _session(serving_config(SEARCH), tmp_path / "run")
+    assert heard == [record.node for record in read(tmp_path / "run") if record.kind == "unit_done"]
+
+
 def test_a_killed_driver_goes_on_with_the_next_probe(tmp_path: Path) -> None:
     config = serving_config(SEARCH)
     _session(config, tmp_path / "whole")

@@ -65,9 +65,10 @@ def test_start_ask_stop(make_launch: LaunchMaker) -> None:
 def test_the_environment_of_the_server_is_clean(make_launch: LaunchMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_ADDRESS", "WANDB_API_KEY", "VIRTUAL_ENV", "OMP_NUM_THREADS", "HF_TOKEN"):
         monkeypatch.setenv(name, "from the parent")
+    monkeypatch.setenv("NCCL_NVLS_ENABLE", "0")
     launch = make_launch()
     engine = SglangEngine(launch)
-    engine.start(nothing)
+    facts = engine.start(nothing)
     engine.stop(2)
     line = next(line for line in engine.log.read_text().splitlines() if line.startswith("environment: "))
     env = json.loads(line.removeprefix("environment: "))
@@ -76,6 +77,7 @@ def test_the_environment_of_the_server_is_clean(make_launch: LaunchMaker, monkey
     assert env["HF_HUB_OFFLINE"] == "1"
     assert env["RAYBENCH_RUN"] == launch.run_id
     assert env["SOME_TOKEN"] == "hidden-in-env"
+    assert (env["NCCL_NVLS_ENABLE"], facts.env["NCCL_NVLS_ENABLE"]) == ("0", "0"), "the machine's own setting"
 
 
 def test_a_version_without_ready_is_asked_for_a_token(make_launch: LaunchMaker) -> None:

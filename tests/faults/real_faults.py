@@ -102,6 +102,7 @@ def raylet_to_hit(run: CliRun) -> tuple[int, list[str]]:
             target = json.loads(Path(words.split()[-1]).read_text())["target"]
             held.setdefault(parent(parent(left.pid)), []).append(target)
     hit = {raylet: targets for raylet, targets in held.items() if "--head" not in command_line(raylet).split()}
+    assert hit, "no server on another raylet than the head's"
     return min(hit.items(), key=lambda item: len(item[1]))
 
 
