@@ -162,8 +162,11 @@ def actor_options(slot: Slot) -> dict[str, Any]:
     return {"num_cpus": slot.num_cpus, "num_gpus": slot.num_gpus, "scheduling_strategy": strategy}
 
 
-def check_versions(where: Sequence[Machine]) -> None:
-    """Compare Python, Ray and raybench of all machines with the driver's. Raises ClusterError naming the different."""
+def check_versions(where: Sequence[Machine]) -> tuple[str, ...]:
+    """Compare Python, Ray and raybench of all machines with the driver's. Raises ClusterError naming the different.
+
+    Returns the addresses of machines that were lost meanwhile: Ray lists one that lost its power as alive for a while.
+    """
 
     def probe() -> Versions:
         # Pickled by value on purpose: a node without raybench must be able to say so.
@@ -177,14 +180,16 @@ def check_versions(where: Sequence[Machine]) -> None:
     asked = [
         (m, task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(m.id, soft=False)).remote()) for m in where
     ]
-    answers: dict[str, Versions | str] = {}
+    answers: dict[Machine, Versions | str] = {}
     for machine, reference in asked:
         try:
-            answers[machine.address] = ray.get(reference, timeout=PROBE_TIMEOUT_S)
+            answers[machine] = ray.get(reference, timeout=PROBE_TIMEOUT_S)
         except (RayError, TimeoutError) as error:
-            answers[machine.address] = str(error).splitlines()[0]
-    if message := version_complaint(wanted, answers):
+            answers[machine] = str(error).splitlines()[0]
+    alive = {machine.id for machine in machines()}
+    if message := version_complaint(wanted, {m.address: found for m, found in answers.items() if m.id in alive}):
         raise ClusterError(message)
+    return tuple(machine.address for machine in answers if machine.id not in alive)
 
 
 def version_complaint(wanted: Versions, answers: Mapping[str, Versions | str]) -> str | None:

@@ -21,12 +21,12 @@ from raybench import __version__
 from raybench.config.read import digest
 from raybench.config.schema import RunConfig
 from raybench.driver.chronicle import Chronicle
-from raybench.driver.cluster import Cluster, check_versions, connect, disconnect, machines, will_be_private
+from raybench.driver.cluster import Cluster, connect, disconnect, will_be_private
 from raybench.driver.fleet import JOIN_TIMEOUT_S, Fleet, FleetOrder, Occurrence
 from raybench.driver.machine import check_this_machine
 from raybench.driver.screen import Screen
 from raybench.driver.store import Mirror
-from raybench.driver.waiting import await_slots, some_slots
+from raybench.driver.waiting import Surroundings, checked_slots
 from raybench.driver.warm import end_warm
 from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, ClusterError, PlanError
 from raybench.ledger.bodies import ESTIMATE, Decision, PlanBody, RunBody
@@ -149,9 +149,8 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
                 )
             if order.keep_warm_s is None and order.resume:
                 end_warm(order.run_id, say)
-            slots = (some_slots if order.fewer else await_slots)(wanted, order.wait_s, say)
-            if not cluster.private:
-                check_versions(machines())
+            around = Surroundings(check=lambda _: ()) if cluster.private else Surroundings()
+            slots = checked_slots(wanted, order.wait_s, say, fewer=order.fewer, around=around)
             if journal is None:
                 journal = Journal.create(order.folder)
             begun = _begin(journal, order, cluster, view)

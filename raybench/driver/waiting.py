@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ray.autoscaler.sdk import request_resources
 
-from raybench.driver.cluster import machines
+from raybench.driver.cluster import check_versions, machines
 from raybench.errors import ClusterError
 from raybench.plan.demands import Demand, Machine, Slot, assign, assign_some, bundles, shortage
 
@@ -29,6 +29,26 @@ class Surroundings:
     """Tells the autoscaler what to bring; an empty list takes the wish back."""
     now_s: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    check: Callable[[Sequence[Machine]], tuple[str, ...]] = check_versions
+    """Raises ClusterError for machines that cannot work with the driver; returns addresses of those lost meanwhile."""
+
+
+def checked_slots(
+    wanted: Sequence[Demand], limit_s: float, say: Callable[[str], None], *, fewer: bool,
+    around: Surroundings | None = None,
+) -> tuple[Slot, ...]:  # fmt: skip
+    """Slots on machines that can work with the driver. Raises ClusterError after `limit_s`, or naming the misfits.
+
+    `fewer`: True = as soon as every target has a machine (`some_slots`). A machine that is lost while it is asked is
+    waited for as one that never came.
+    """
+    world = around or Surroundings()
+    ends_s = world.now_s() + limit_s
+    while True:
+        slots = (some_slots if fewer else await_slots)(wanted, max(ends_s - world.now_s(), 0.0), say, world)
+        if not (lost := world.check(world.machines())):
+            return slots
+        say(f"lost before the run began: {', '.join(lost)}")
 
 
 def await_slots(

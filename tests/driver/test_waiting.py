@@ -1,10 +1,11 @@
 """Machines that are missing are waited for: with a limit, with progress, and with a word to the autoscaler."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
-from raybench.driver.waiting import Surroundings, await_slots, some_slots
+from raybench.driver.waiting import Surroundings, await_slots, checked_slots, some_slots
 from raybench.errors import ClusterError
 from raybench.plan.demands import Demand, Machine
 
@@ -24,12 +25,22 @@ class Cluster:
     t: float = 0.0
     requests: list[list[dict[str, float]]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    ghosts: set[str] = field(default_factory=set)
+    """Machines without power, listed until one asks them."""
+    buried: set[str] = field(default_factory=set)
 
     def around(self) -> Surroundings:
-        return Surroundings(self.machines, self.requests.append, lambda: self.t, self.sleep)
+        return Surroundings(self.machines, self.requests.append, lambda: self.t, self.sleep, self.check)
 
     def machines(self) -> tuple[Machine, ...]:
-        return (HEAD, *(m for s, m in sorted(self.arrivals.items(), key=lambda a: a[0]) if s <= self.t))
+        come = (m for s, m in sorted(self.arrivals.items(), key=lambda a: a[0]) if s <= self.t)
+        return (HEAD, *(m for m in come if m.id not in self.buried))
+
+    def check(self, where: Sequence[Machine]) -> tuple[str, ...]:
+        lost = [m for m in where if m.id in self.ghosts]
+        self.buried |= {m.id for m in lost}
+        self.t += 10 * len(lost)
+        return tuple(m.address for m in lost)
 
     def sleep(self, seconds: float) -> None:
         assert seconds > 0
@@ -101,3 +112,25 @@ def test_a_target_without_any_machine_does_not_begin() -> None:
     with pytest.raises(ClusterError, match="B200: 1 machine"):
         some_slots([Demand("h", "H200", 3, 8, False), Demand("b", "B200", 2, 8, False)], 0, cluster.said.append,
                    cluster.around())  # fmt: skip
+
+
+@pytest.mark.parametrize("fewer", [False, True])
+def test_a_machine_that_is_lost_while_it_is_asked_is_waited_for_as_one_that_never_came(fewer: bool) -> None:
+    there = {0: machine("2", "H200"), -1: machine("3", "H200"), -2: machine("4", "B200"), 60: machine("5", "B200")}
+    cluster = Cluster(there, ghosts={"4"})
+    slots = checked_slots(WANTED, 600, cluster.said.append, fewer=fewer, around=cluster.around())
+    assert {slot.machine for slot in slots} == {"2", "3", "5"}
+    assert cluster.said[0] == "lost before the run began: 10.0.0.4"
+    assert cluster.said[1].startswith("waiting for machines (0 of 590 s): B200"), "what the asking took counts"
+
+
+def test_a_machine_lost_while_it_is_asked_is_told_in_the_table_where_nobody_waits() -> None:
+    cluster = Cluster({0: machine("2", "H200"), -1: machine("3", "H200"), -2: machine("4", "B200")}, ghosts={"4"})
+    with pytest.raises(ClusterError, match="B200: 1 machine"):
+        checked_slots(WANTED, 0, cluster.said.append, fewer=False, around=cluster.around())
+
+
+def test_a_lost_machine_that_no_target_needs_costs_nothing() -> None:
+    there = {0: machine("2", "H200"), -1: machine("3", "H200"), -2: machine("4", "B200"), -3: machine("9", "A100")}
+    cluster = Cluster(there, ghosts={"9"})
+    assert len(checked_slots(WANTED, 0, cluster.said.append, fewer=False, around=cluster.around())) == 3

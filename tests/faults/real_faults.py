@@ -106,6 +106,12 @@ def raylet_to_hit(run: CliRun) -> tuple[int, list[str]]:
     return min(hit.items(), key=lambda item: len(item[1]))
 
 
+def idle_raylet(fake_nodes: FakeNodes) -> int:
+    """A machine beside the head's of a cluster on which nothing runs."""
+    lines = {pid: command_line(pid).split() for pid in descendants(fake_nodes.child.pid)}
+    return next(pid for pid, words in lines.items() if words and words[0].endswith("/raylet") and "--head" not in words)
+
+
 def raylet_killed(run: CliRun, fake_nodes: FakeNodes) -> int:
     raylet, targets = raylet_to_hit(run)
     kill(raylet)

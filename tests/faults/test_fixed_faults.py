@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_runs import assert_each_attempt_ended_once, assert_none_survives, cli_run, finished, of_kind, records
+from cli_runs import assert_each_attempt_ended_once, assert_none_survives, cli_run, finished, kill, of_kind, records
 from faults.real_faults import (
     CONFIG,
+    KINDS,
     TARGETS,
     Blow,
     FakeNodes,
     driver_killed,
     host_lost,
+    idle_raylet,
     judged,
     publisher_killed,
     raylet_killed,
@@ -105,3 +107,17 @@ def test_the_acceptance_of_a_fleet_names_the_slow_node(
     assert [node["node"] for node in ranking["nodes"]] == ["n1", "n0"]
     assert all(node["num_passes"] == 6 for node in ranking["nodes"])
     assert "FLEET h200 every-node: 2 nodes, slow: n1" in " ".join(output.split())
+
+
+def test_a_machine_that_ray_still_takes_for_alive_is_no_part_of_the_run(
+    fake_nodes: FakeNodes, tmp_path: Path, config: Callable[..., Path]
+) -> None:
+    out = tmp_path / "out"
+    words = [str(config(**CONFIG)), "--out", str(out), "--address", fake_nodes.address, "--wait-for-nodes-s", "60"]
+    kill(idle_raylet(fake_nodes))
+    for kind in KINDS[1:]:
+        fake_nodes.add(kind)  # of whichever kind it was, there are enough again
+    code, output = finished(out, *words)
+    assert code == 0, output
+    assert "lost before the run began: " in output
+    assert not [r for r in of_kind(records(out), "decision") if r["body"]["what"] == "node_lost"]

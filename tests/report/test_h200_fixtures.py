@@ -9,8 +9,8 @@ runs on the live server of the first (`held-seed1` to `held-seed3`), interleaved
 recorded two commits before calibrations had records of their own, and was rewritten once: they were moved out of the
 units' records, and a gauge that no version sets (`is_cuda_graph`) was left out. No number was changed.
 
-`two-gpus-h100` is the first target of `configs/h200-eight-gpus.yaml` with the model of one GPU over two NVIDIA H100, on a
-machine that has NVLink multicast off: `--target h200 --set model.path=dummy:qwen3-235b-a22b-fp8-11-layers --set
+`two-gpus-h100` is the first target of `configs/h200-eight-gpus.yaml` with the model of one GPU over two NVIDIA H100, on
+a machine that has NVLink multicast off: `--target h200 --set model.path=dummy:qwen3-235b-a22b-fp8-11-layers --set
 targets.h200.accelerator=H100 --set targets.h200.gpus_per_node=2 --set engine.args.tp-size=2`.
 """
 
