@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,18 +187,18 @@ def check_versions(where: Sequence[Machine]) -> tuple[str, ...]:
         except (RayError, TimeoutError) as error:
             answers[machine] = str(error).splitlines()[0]
     alive = {machine.id for machine in machines()}
-    if message := version_complaint(wanted, {m.address: found for m, found in answers.items() if m.id in alive}):
+    if message := version_complaint(wanted, [(m.address, found) for m, found in answers.items() if m.id in alive]):
         raise ClusterError(message)
     return tuple(machine.address for machine in answers if machine.id not in alive)
 
 
-def version_complaint(wanted: Versions, answers: Mapping[str, Versions | str]) -> str | None:
+def version_complaint(wanted: Versions, answers: Sequence[tuple[str, Versions | str]]) -> str | None:
     """What to tell the user about machines whose versions differ; None if all fit.
 
-    `answers` by the machines' addresses: what a machine runs, or why it could not say.
+    `answers`: (address, what the machine runs, or why it could not say).
     """
     wrong: list[str] = []
-    for address, found in answers.items():
+    for address, found in answers:
         if isinstance(found, str):
             wrong.append(f"  {address}: does not run a task: {found}")
             continue

@@ -91,7 +91,7 @@ WANTED = ("3.12.3", "2.60.0", "0.1.0")
 def test_machines_with_other_versions_are_named_together_with_the_remedy(
     found: tuple[str, str, str | None] | str, row: str
 ) -> None:
-    message = version_complaint(WANTED, {"10.0.0.1": WANTED, "10.0.0.2": found})
+    message = version_complaint(WANTED, [("10.0.0.1", WANTED), ("10.0.0.2", found), ("10.0.0.2", WANTED)])
     assert message is not None
     first, *rest = message.splitlines()
     assert first == "these machines cannot work with the driver:"
@@ -100,7 +100,7 @@ def test_machines_with_other_versions_are_named_together_with_the_remedy(
 
 
 def test_a_patch_release_of_python_may_differ() -> None:
-    assert version_complaint(WANTED, {"10.0.0.1": ("3.12.9", "2.60.0", "0.1.0")}) is None
+    assert version_complaint(WANTED, [("10.0.0.1", ("3.12.9", "2.60.0", "0.1.0"))]) is None
 
 
 def test_auto_is_the_cluster_that_ray_address_names_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

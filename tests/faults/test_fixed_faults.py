@@ -3,6 +3,7 @@ scores and verdict, every attempt ended once, nothing left running. And the acce
 """
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -114,10 +115,14 @@ def test_a_machine_that_ray_still_takes_for_alive_is_no_part_of_the_run(
 ) -> None:
     out = tmp_path / "out"
     words = [str(config(**CONFIG)), "--out", str(out), "--address", fake_nodes.address, "--wait-for-nodes-s", "60"]
-    kill(idle_raylet(fake_nodes))
+    raylet = idle_raylet(fake_nodes)
+    os.kill(raylet, signal.SIGSTOP)  # Ray may miss a dead one sooner than a run begins
     for kind in KINDS[1:]:
         fake_nodes.add(kind)  # of whichever kind it was, there are enough again
-    code, output = finished(out, *words)
+    with cli_run(out, *words) as run:
+        run.until(lambda: "Ray cluster at" in run.output())
+        kill(raylet)
+        code, output = run.wait(), run.output()
     assert code == 0, output
     assert "lost before the run began: " in output
     assert not [r for r in of_kind(records(out), "decision") if r["body"]["what"] == "node_lost"]
