@@ -1,11 +1,16 @@
-"""Random fault schedules on a real Ray cluster of fake nodes: `python tests/benchmarks/chaos.py [NUM [FIRST_SEED]]`.
+"""Random fault schedules on a real Ray cluster: `python tests/benchmarks/chaos.py [NUM [FIRST_SEED]] [--sglang]`.
 
-Every schedule is a whole run with simulated engines and one to three faults at random moments, resumed where the driver
-died. It must give what the undisturbed run gives (samples, replies, scores, verdict), end every attempt once and leave
-no process. Prints a line for each, and the time lost by kind of fault; exit code 1 if a schedule gave something else.
-A paused node is a worker that is stopped for a while; a full disk is a small file system of its own (needs root).
+Every schedule is a whole run with one to three faults at random moments, resumed where the driver died: of three fake
+GPU nodes with simulated engines, or of two nodes with a real SGLang CPU server each (`--sglang`, minutes a schedule).
+It must give what the undisturbed run gives (samples, replies, scores, verdict), end every attempt once and leave no
+process. Prints a line for each, and the time lost by kind of fault; exit code 1 if a schedule gave something else.
+
+As root every machine is a network namespace, so that partitions are among the faults: a blink that Ray survives, and a
+partition that costs the machine. A paused node is a worker that is stopped for a while; a full disk is a small file
+system of its own (needs root too).
 """
 
+import argparse
 import os
 import random
 import signal
@@ -33,15 +38,19 @@ from cli_runs import (  # noqa: E402
     records,
     results,
 )
+from faults.apart import MachinesApart, alone, is_alone, missing  # noqa: E402
 from faults.real_faults import (  # noqa: E402
     CONFIG,
+    KINDS,
     FakeNodes,
+    Nodes,
     driver_killed,
     host_lost,
     judged,
     parent,
     publisher_killed,
     raylet_killed,
+    raylet_to_hit,
     server_of,
     tail_torn,
     worker_killed,
@@ -51,11 +60,41 @@ TIMING = {
     "prefill_tok_per_s": {1: 4000}, "itl_ms": {1: 5}, "jitter_fraction": 0, "startup_s": 0, "accuracy": {"sums": 1.0},
     "reply_tokens": {"sums": 40},
 }  # fmt: skip
+SIMULATED: dict[str, Any] = {
+    "model": {"path": "owner/simulated-model"}, "engine": {"kind": "simulated", "simulated": TIMING}
+} | CONFIG  # fmt: skip
+SGLANG: dict[str, Any] = {
+    "model": {"path": "tiny:trained"},
+    "targets": [{"name": "cpu", "accelerator": "CPU", "nodes": 2}],
+    "engine": {
+        "kind": "sglang", "environment": {"managed": {"version": "0.5.21", "device": "cpu"}},
+        "args": {"max-total-tokens": 65536, "dtype": "float32"}, "startup_timeout_s": 600,
+    },
+    "perf": [{"batch_sizes": [1], "input_tokens": 64, "output_tokens": 64, "repeats": 3}],
+    "evals": [{"name": "sums", "sampling": {"temperature": 0, "max_tokens": 64}, "concurrency": 1, "limit": 16}],
+    "preflight": {"enabled": False},
+}  # fmt: skip
+BLINK_S, PARTITION_S = 8.0, 90.0
+"""Ray gives a machine up that it has not heard of for a minute."""
 
 
-def node_paused(run: CliRun, nodes: FakeNodes) -> None:
+def blink(run: CliRun, nodes: Nodes) -> None:
+    """A cable that is plugged in again."""
+    assert isinstance(nodes, MachinesApart)
+    nodes.cut(raylet_to_hit(run)[0], BLINK_S)
+
+
+def partition(run: CliRun, nodes: Nodes) -> None:
+    """A machine that nobody hears of, while it goes on working."""
+    assert isinstance(nodes, MachinesApart)
+    raylet, targets = raylet_to_hit(run)
+    nodes.cut(raylet, PARTITION_S)
+    nodes.add(targets[0].upper())
+
+
+def node_paused(run: CliRun, nodes: Nodes) -> None:
     """A worker that gets no CPU for a while, as on a machine that swaps."""
-    worker = parent(server_of(run, "h200"))
+    worker = parent(server_of(run, "h200", "cpu"))
     os.kill(worker, signal.SIGSTOP)
     Timer(8.0, _wake, [worker]).start()
 
@@ -67,26 +106,26 @@ def _wake(pid: int) -> None:
         return
 
 
-def server_killed(run: CliRun, nodes: FakeNodes) -> None:
-    os.kill(server_of(run, "b200"), signal.SIGKILL)
+def server_killed(run: CliRun, nodes: Nodes) -> None:
+    os.kill(server_of(run, "b200", "cpu"), signal.SIGKILL)
 
 
-def disk_full(run: CliRun, nodes: FakeNodes) -> None:
+def disk_full(run: CliRun, nodes: Nodes) -> None:
     """What is left of the run folder's file system is taken."""
-    with (run.folder.parent / "ballast").open("wb") as file:
+    with (run.folder.parent / "ballast").open("wb", buffering=0) as file:
         try:
             while True:
                 file.write(b"0" * 4096)
-                file.flush()
         except OSError:
             return
 
 
-FAULTS: dict[str, Callable[[CliRun, FakeNodes], int | None]] = {
+FAULTS: dict[str, Callable[[CliRun, Nodes], int | None]] = {
     "worker": worker_killed, "raylet": raylet_killed, "host": host_lost, "driver": driver_killed,
     "publisher": publisher_killed, "torn tail": tail_torn, "paused node": node_paused, "server": server_killed,
-    "full disk": disk_full,
+    "full disk": disk_full, "blink": blink, "partition": partition,
 }  # fmt: skip
+NEEDS_ROOT = ("full disk", "blink", "partition")
 ENDS_DRIVER = ("driver", "torn tail", "full disk")
 
 
@@ -104,19 +143,19 @@ class SmallDisk:
             subprocess.run(["umount", str(self.folder)], check=True)
 
 
-def schedule(seed: int, *, disk: bool) -> list[tuple[str, int]]:
+def schedule(seed: int, *, is_root: bool) -> list[tuple[str, int]]:
     """(fault, number of units that are done by then)."""
     rng = random.Random(f"real chaos {seed}")
-    kinds = [kind for kind in FAULTS if disk or kind != "full disk"]
+    kinds = [kind for kind in FAULTS if is_root or kind not in NEEDS_ROOT]
     return sorted(((rng.choice(kinds), rng.randint(1, 6)) for _ in range(rng.randint(1, 3))), key=lambda one: one[1])
 
 
-def play(seed: int, path: Path, nodes: FakeNodes, folder: Path) -> tuple[list[str], dict[str, Any]]:
+def play(seed: int, path: Path, nodes: Nodes, folder: Path) -> tuple[list[str], dict[str, Any]]:
     """One schedule; returns the faults that were played and what the run came to."""
     disk = SmallDisk(folder)
     out = folder / "out"
     words = [str(path), "--address", nodes.address, "--wait-for-nodes-s", "60"]
-    left, played = schedule(seed, disk=disk.is_small), []
+    left, played = schedule(seed, is_root=is_alone()), []
     try:
         for number in range(6):
             place = ["--resume", str(out)] if number else ["--out", str(out)]
@@ -155,19 +194,25 @@ def _until_done(run: CliRun, num_units: int) -> bool:
     return False
 
 
-def main(num: int, first: int) -> int:
+def cluster_of(folder: Path, *, sglang: bool) -> FakeNodes | MachinesApart:
+    kinds = ["CPU", "CPU"] if sglang else KINDS
+    log = folder / "cluster.log"
+    return MachinesApart(log, kinds, num_head_cpus=0 if sglang else 2) if is_alone() else FakeNodes(log, kinds)
+
+
+def main(num: int, first: int, *, sglang: bool) -> int:
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     publish = {"sinks": ["parquet"], "follow": True, "follow_every_s": 2, "wandb": {"mode": "disabled"}}
-    content = {"name": "chaos", "model": {"path": "owner/simulated-model"}, "publish": publish} | CONFIG
-    content["engine"] = {"kind": "simulated", "simulated": TIMING}
+    content = {"name": "chaos", "publish": publish} | (SGLANG if sglang else SIMULATED)
     path = folder / "chaos.yaml"
     path.write_text(yaml.safe_dump(content))
-    nodes = FakeNodes(folder / "cluster.log")
+    nodes = cluster_of(folder, sglang=sglang)
     lost: dict[str, list[float]] = defaultdict(list)
     bad = 0
     try:
         began = time.monotonic()
-        code, output = finished(folder / "calm", str(path), "--out", str(folder / "calm"), "--address", nodes.address)
+        words = (str(path), "--address", nodes.address, "--wait-for-nodes-s", "60")
+        code, output = finished(folder / "calm", *words, "--out", str(folder / "calm"))
         assert code == 0, output
         calm_s, expected = time.monotonic() - began, judged(folder / "calm")
         print(f"undisturbed: {calm_s:.1f} s", flush=True)
@@ -192,5 +237,15 @@ def main(num: int, first: int) -> int:
 
 
 if __name__ == "__main__":
-    numbers = [int(word) for word in sys.argv[1:]] or [50]
-    sys.exit(main(numbers[0], numbers[1] if len(numbers) > 1 else 0))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("num", type=int, nargs="?", default=50)
+    parser.add_argument("first", type=int, nargs="?", default=0)
+    parser.add_argument("--sglang", action="store_true")
+    given = parser.parse_args()
+    if not is_alone() and (reason := missing()) is None:
+        # Paths of Unix sockets may have 107 characters: Ray's own files need a short one.
+        with tempfile.TemporaryDirectory(prefix="rb", dir="/tmp") as short:
+            sys.exit(alone(sys.argv, Path(short)))
+    elif not is_alone():
+        print(f"without partitions and full disks: {reason}")
+    sys.exit(main(given.num, given.first, sglang=given.sglang))

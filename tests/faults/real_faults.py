@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cli_runs import ROOT, CliRun, command_line, descendants, kill, of_kind, records, results
 
@@ -31,16 +31,26 @@ CONFIG = {
 }  # fmt: skip
 
 
+class Nodes(Protocol):
+    """A cluster under faults."""
+
+    address: str
+
+    def add(self, kind: str) -> None:
+        """Another machine: `H200`, `B200` or `CPU`."""
+        ...
+
+
 class FakeNodes:
     """The cluster and what it takes to keep it whole."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, kinds: Sequence[str] = KINDS) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         env |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
         script = Path(__file__).with_name("fake_nodes.py")
         with log.open("wb") as errors:
             self.child = subprocess.Popen(
-                [sys.executable, str(script), *KINDS], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, str(script), *kinds], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=errors, start_new_session=True, text=True, env=env,
             )  # fmt: skip
         assert self.child.stdout is not None
@@ -75,17 +85,28 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
-def server_of(run: CliRun, target: str) -> int:
-    """Process of a simulated engine of the target."""
+def servers(run: CliRun) -> list[tuple[int, str]]:
+    """(process, target) of the engines that run; those of SGLang are of the target `cpu`."""
+    found: list[tuple[int, str]] = []
     for left in left_overs(run.run_id):
         words = command_line(left.pid)
-        if "simulated_server" in words and json.loads(Path(words.split()[-1]).read_text())["target"] == target:
-            return left.pid
-    raise AssertionError(f"no server of {target}")
+        if "simulated_server" in words:
+            found.append((left.pid, json.loads(Path(words.split()[-1]).read_text())["target"]))
+        elif "sglang.launch_server" in words and "guardian.py" not in words:
+            found.append((left.pid, "cpu"))
+    return found
 
 
-def worker_killed(run: CliRun, fake_nodes: FakeNodes) -> int:
-    kill(parent(server_of(run, "h200")))
+def server_of(run: CliRun, *targets: str) -> int:
+    """Process of an engine of one of the targets."""
+    for pid, target in servers(run):
+        if target in targets:
+            return pid
+    raise AssertionError(f"no server of {targets}")
+
+
+def worker_killed(run: CliRun, nodes: Nodes) -> int:
+    kill(parent(server_of(run, "h200", "cpu")))
     return 1
 
 
@@ -96,11 +117,8 @@ def raylet_to_hit(run: CliRun) -> tuple[int, list[str]]:
     driver's own too: without it Ray ends all that the driver has made.
     """
     held: dict[int, list[str]] = {}
-    for left in left_overs(run.run_id):
-        words = command_line(left.pid)
-        if "simulated_server" in words:
-            target = json.loads(Path(words.split()[-1]).read_text())["target"]
-            held.setdefault(parent(parent(left.pid)), []).append(target)
+    for pid, target in servers(run):
+        held.setdefault(parent(parent(pid)), []).append(target)
     hit = {raylet: targets for raylet, targets in held.items() if "--head" not in command_line(raylet).split()}
     assert hit, "no server on another raylet than the head's"
     return min(hit.items(), key=lambda item: len(item[1]))
@@ -112,28 +130,28 @@ def idle_raylet(fake_nodes: FakeNodes) -> int:
     return next(pid for pid, words in lines.items() if words and words[0].endswith("/raylet") and "--head" not in words)
 
 
-def raylet_killed(run: CliRun, fake_nodes: FakeNodes) -> int:
+def raylet_killed(run: CliRun, nodes: Nodes) -> int:
     raylet, targets = raylet_to_hit(run)
     kill(raylet)
-    fake_nodes.add(targets[0].upper())
+    nodes.add(targets[0].upper())
     return len(targets)
 
 
-def host_lost(run: CliRun, fake_nodes: FakeNodes) -> int:
+def host_lost(run: CliRun, nodes: Nodes) -> int:
     """Everything of a machine at once, as a power cut does it."""
     raylet, targets = raylet_to_hit(run)
     for pid in [raylet, *descendants(raylet)]:
         kill(pid)
-    fake_nodes.add(targets[0].upper())
+    nodes.add(targets[0].upper())
     return len(targets)
 
 
-def driver_killed(run: CliRun, fake_nodes: FakeNodes) -> int:
+def driver_killed(run: CliRun, nodes: Nodes) -> int:
     run.send(signal.SIGKILL)
     return 0
 
 
-def publisher_killed(run: CliRun, fake_nodes: FakeNodes) -> int:
+def publisher_killed(run: CliRun, nodes: Nodes) -> int:
     def publishers() -> list[int]:
         return [pid for pid in descendants(run.pid) if "publish" in command_line(pid)]
 
@@ -143,7 +161,7 @@ def publisher_killed(run: CliRun, fake_nodes: FakeNodes) -> int:
     return 0
 
 
-def tail_torn(run: CliRun, fake_nodes: FakeNodes) -> int:
+def tail_torn(run: CliRun, nodes: Nodes) -> int:
     """The driver dies within a line."""
     run.send(signal.SIGKILL)
     run.wait()
@@ -152,7 +170,7 @@ def tail_torn(run: CliRun, fake_nodes: FakeNodes) -> int:
     return 0
 
 
-Blow = Callable[[CliRun, FakeNodes], int]
+Blow = Callable[[CliRun, Nodes], int]
 """Strikes a run and says how many nodes that costs it."""
 
 

@@ -1,0 +1,130 @@
+"""A Ray cluster whose machines are network namespaces on a bridge that leads nowhere, so that one can be cut off.
+
+Needs root and iproute2, and is to be made in a network and process namespace of its own (`alone`): nothing of it is
+left then when that ends, whatever becomes of the machines.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Timer
+
+from cli_runs import ROOT, command_line, descendants, kill, wait_for
+
+SUBNET = "198.18.78"
+"""Of the range that is set aside for benchmarks (RFC 2544)."""
+HEAD = f"{SUBNET}.254"
+PORT = 6379
+STORE_BYTES = 80 << 20
+ALONE = "RAYBENCH_TESTS_ALONE"
+
+
+def missing() -> str | None:
+    """Why machines of this kind cannot be made here; None if they can."""
+    if os.geteuid() != 0:
+        return "namespaces need root"
+    os.environ["PATH"] += f"{os.pathsep}/usr/sbin"
+    if shutil.which("ip") is None:
+        return "ip is not here (package iproute2)"
+    tried = subprocess.run([*_own_namespaces(), "true"], capture_output=True, check=False)
+    return None if tried.returncode == 0 else f"no namespaces: {tried.stderr.decode().strip()}"
+
+
+def _own_namespaces() -> list[str]:
+    return ["unshare", "--net", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child"]
+
+
+def is_alone() -> bool:
+    """True in the process that `alone` has made."""
+    return ALONE in os.environ
+
+
+def alone(words: Sequence[str], folder: Path) -> int:
+    """Run this Python with other words in namespaces of its own; returns its exit code. `folder`: Ray's own files."""
+    env = os.environ | {ALONE: "1", "RAY_TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+    return subprocess.run([*_own_namespaces(), sys.executable, *words], env=env, check=False).returncode
+
+
+class MachinesApart:
+    """The cluster: a head on this namespace's own address, and a namespace for every other machine."""
+
+    def __init__(self, log: Path, kinds: Sequence[str], num_head_cpus: int = 2) -> None:
+        self.address = f"{HEAD}:{PORT}"
+        self._log = log.open("ab")
+        self._num = 0
+        self._spaces: dict[int, int] = {}
+        """Number of a machine by the process that started its raylet."""
+        # `ip netns` keeps its names in a folder that the other namespaces share.
+        Path("/run/netns").mkdir(exist_ok=True)
+        _run("mount", "-t", "tmpfs", "none", "/run/netns")
+        _ip("link", "set", "lo", "up")
+        _ip("link", "add", "br0", "type", "bridge")
+        _ip("addr", "add", f"{HEAD}/24", "dev", "br0")
+        _ip("link", "set", "br0", "up")
+        # Without a default route Ray takes 127.0.0.1 for its own address.
+        _ip("route", "add", "default", "via", f"{SUBNET}.253")
+        words = ["--head", f"--port={PORT}", f"--num-cpus={num_head_cpus}", "--include-dashboard=false"]
+        self._head = self._start([], HEAD, words)
+        wait_for(lambda: self._is_up(self._head), log.read_text)
+        for kind in kinds:
+            self.add(kind)
+        wait_for(lambda: all(map(self._is_up, self._spaces)), log.read_text)
+
+    def add(self, kind: str) -> None:
+        """A machine with eight GPUs that it does not have, or with CPUs alone (`CPU`)."""
+        self._num += 1
+        space, address = f"m{self._num}", f"{SUBNET}.{self._num}"
+        _ip("netns", "add", space)
+        _ip("link", "add", "eth0", "netns", space, "type", "veth", "peer", "name", f"v{self._num}")
+        _ip("link", "set", f"v{self._num}", "master", "br0", "up")
+        _ip("-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
+        _ip("-n", space, "link", "set", "lo", "up")
+        _ip("-n", space, "link", "set", "eth0", "up")
+        _ip("-n", space, "route", "add", "default", "via", HEAD)
+        declared = ["--num-cpus=1"]
+        if kind != "CPU":
+            declared += ["--num-gpus=8", f'--resources={{"accelerator_type:{kind}": 1}}']
+            declared += [f"--labels=ray.io/accelerator-type={kind}"]
+        pid = self._start(["ip", "netns", "exec", space], address, [f"--address={self.address}", *declared])
+        self._spaces[pid] = self._num
+
+    def cut(self, raylet: int, seconds: float) -> None:
+        """No packet comes to the raylet's machine or from it for a while."""
+        number = next(number for pid, number in self._spaces.items() if raylet in descendants(pid))
+        _ip("link", "set", f"v{number}", "down")
+        healing = Timer(seconds, _ip, ["link", "set", f"v{number}", "up"])
+        healing.daemon = True
+        healing.start()
+
+    def close(self) -> None:
+        for pid in (*self._spaces, self._head):
+            for below in (*descendants(pid), pid):
+                kill(below)
+        self._log.close()
+
+    def _start(self, within: list[str], address: str, words: list[str]) -> int:
+        """`ray start` that stays; returns its process."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_") or name == "RAY_TMPDIR"}
+        env |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+        where = [f"--node-ip-address={address}", f"--object-store-memory={STORE_BYTES}"]
+        return subprocess.Popen(
+            [*within, *start, *where, *words], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=self._log,
+            stderr=self._log, start_new_session=True,
+        ).pid  # fmt: skip
+
+    def _is_up(self, pid: int) -> bool:
+        return any("raylet/raylet" in command_line(below) for below in descendants(pid))
+
+
+def _ip(*words: str) -> None:
+    _run("ip", *words)
+
+
+def _run(*words: str) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr}")
