@@ -139,8 +139,14 @@ class SmallDisk:
         self.is_small = subprocess.run(mount, capture_output=True, check=False).returncode == 0
 
     def close(self) -> None:
-        if self.is_small:
-            subprocess.run(["umount", str(self.folder)], check=True)
+        if not self.is_small:
+            return
+        for _ in range(50):
+            done = subprocess.run(["umount", str(self.folder)], capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                return
+            time.sleep(0.2)
+        raise AssertionError(f"somebody still uses the run folder: {done.stderr}")
 
 
 def schedule(seed: int, *, is_root: bool) -> list[tuple[str, int]]:
