@@ -1,5 +1,5 @@
-"""A fleet that grows and shrinks while it works, on a real Ray cluster: a machine that comes late gets work, one that is
-drained hands its work back and is replaced.
+"""A fleet that grows and shrinks while it works, on a real Ray cluster: a machine that comes late gets work, and one
+that is drained hands its work back and is replaced.
 """
 
 import json
