@@ -5,9 +5,9 @@ GPU nodes with simulated engines, or of two nodes with a real SGLang CPU server 
 It must give what the undisturbed run gives (samples, replies, scores, verdict), end every attempt once and leave no
 process. Prints a line for each, and the time lost by kind of fault; exit code 1 if a schedule gave something else.
 
-As root every machine is a network namespace, so that partitions are among the faults: a blink that Ray survives, and a
-partition that costs the machine. A paused node is a worker that is stopped for a while; a full disk is a small file
-system of its own (needs root too).
+As root every machine is a network namespace, so that silence is among the faults: a blink of 8 s, and a partition of
+90 s, which Ray takes for the machine's end. A paused node is a worker that is stopped for a while; a full disk is a
+small file system of its own (needs root too).
 """
 
 import argparse
@@ -38,7 +38,7 @@ from cli_runs import (  # noqa: E402
     records,
     results,
 )
-from faults.apart import MachinesApart, alone, is_alone, missing  # noqa: E402
+from faults.apart import MachinesApart, alone, is_alone  # noqa: E402
 from faults.real_faults import (  # noqa: E402
     CONFIG,
     KINDS,
@@ -55,6 +55,7 @@ from faults.real_faults import (  # noqa: E402
     tail_torn,
     worker_killed,
 )
+from netns import missing  # noqa: E402
 
 TIMING = {
     "prefill_tok_per_s": {1: 4000}, "itl_ms": {1: 5}, "jitter_fraction": 0, "startup_s": 0, "accuracy": {"sums": 1.0},

@@ -6,7 +6,6 @@ on every machine, ends every Ray process that it can see.
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import netns
 from cli_runs import ROOT, descendants, wait_for
+from netns import ip, lay_bridge, plug_in
 
 SUBNET = "198.18.77"
 """Of the range that is set aside for benchmarks (RFC 2544)."""
@@ -24,21 +25,7 @@ HERE = Path(__file__).parent
 
 def missing() -> str | None:
     """Why this machine cannot play hosts; None if it can."""
-    if os.geteuid() != 0:
-        return "namespaces with addresses of their own need root"
-    os.environ["PATH"] += f"{os.pathsep}/usr/sbin"
-    for word, package in (
-        ("sshd", "openssh-server"),
-        ("ssh", "openssh-client"),
-        ("rsync", "rsync"),
-        ("ip", "iproute2"),
-    ):
-        if shutil.which(word) is None:
-            return f"{word} is not here (package {package})"
-    tried = subprocess.run(
-        ["unshare", "--net", "--pid", "--fork", "--mount-proc", "true"], capture_output=True, check=False
-    )
-    return None if tried.returncode == 0 else f"no namespaces: {tried.stderr.decode().strip()}"
+    return netns.missing(("sshd", "openssh-server"), ("ssh", "openssh-client"), ("rsync", "rsync"))
 
 
 class Host:
@@ -50,14 +37,7 @@ class Host:
         self._log = scratch / f"{name}.log"
         (scratch / f"{name}.env").write_text("".join(f"export {key}='{value}'\n" for key, value in env.items()))
         space, bridge = namespace(name), namespace("bridge")
-        ip("netns", "add", space)
-        ip("link", "add", "eth0", "netns", space, "type", "veth", "peer", "name", f"v{number}", "netns", bridge)
-        ip("-n", bridge, "link", "set", f"v{number}", "master", "br0", "up")
-        ip("-n", space, "addr", "add", f"{self.address}/24", "dev", "eth0")
-        ip("-n", space, "link", "set", "lo", "up")
-        ip("-n", space, "link", "set", "eth0", "up")
-        # Without a default route Ray takes 127.0.0.1 for its own address, and no other machine finds it.
-        ip("-n", space, "route", "add", "default", "via", f"{SUBNET}.254")
+        plug_in(space, number, self.address, f"{SUBNET}.254", within=bridge)
         kept = [sys.prefix, sys.base_prefix, *([str(ROOT)] if name == "launcher" else [])]
         with self._log.open("wb") as log:
             self._child = subprocess.Popen(
@@ -117,8 +97,7 @@ def hosts(scratch: Path, envs: Mapping[str, Mapping[str, str]]) -> Iterator[dict
     made: dict[str, Host] = {}
     ip("netns", "add", bridge)
     try:
-        ip("-n", bridge, "link", "add", "br0", "type", "bridge")
-        ip("-n", bridge, "link", "set", "br0", "up")
+        lay_bridge(within=bridge)
         for number, (name, env) in enumerate(envs.items(), start=1):
             made[name] = Host(scratch, name, number, env)
         for host in made.values():
@@ -134,12 +113,6 @@ def hosts(scratch: Path, envs: Mapping[str, Mapping[str, str]]) -> Iterator[dict
 
 def namespace(name: str) -> str:
     return f"rb{os.getpid()}-{name}"
-
-
-def ip(*words: str, check: bool = True) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
-    if check and done.returncode != 0:
-        raise RuntimeError(f"ip {' '.join(words)}: {done.stderr}")
 
 
 def command(pid: int) -> str:

@@ -5,7 +5,6 @@ left then when that ends, whatever becomes of the machines.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from threading import Timer
 
 from cli_runs import ROOT, command_line, descendants, kill, wait_for
+from netns import BRIDGE, ip, lay_bridge, plug_in
 
 SUBNET = "198.18.78"
 """Of the range that is set aside for benchmarks (RFC 2544)."""
@@ -20,21 +20,7 @@ HEAD = f"{SUBNET}.254"
 PORT = 6379
 STORE_BYTES = 80 << 20
 ALONE = "RAYBENCH_TESTS_ALONE"
-
-
-def missing() -> str | None:
-    """Why machines of this kind cannot be made here; None if they can."""
-    if os.geteuid() != 0:
-        return "namespaces need root"
-    os.environ["PATH"] += f"{os.pathsep}/usr/sbin"
-    if shutil.which("ip") is None:
-        return "ip is not here (package iproute2)"
-    tried = subprocess.run([*_own_namespaces(), "true"], capture_output=True, check=False)
-    return None if tried.returncode == 0 else f"no namespaces: {tried.stderr.decode().strip()}"
-
-
-def _own_namespaces() -> list[str]:
-    return ["unshare", "--net", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child"]
+OWN_NAMESPACES = ("unshare", "--net", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child")
 
 
 def is_alone() -> bool:
@@ -45,7 +31,7 @@ def is_alone() -> bool:
 def alone(words: Sequence[str], folder: Path) -> int:
     """Run this Python with other words in namespaces of its own; returns its exit code. `folder`: Ray's own files."""
     env = os.environ | {ALONE: "1", "RAY_TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
-    return subprocess.run([*_own_namespaces(), sys.executable, *words], env=env, check=False).returncode
+    return subprocess.run([*OWN_NAMESPACES, sys.executable, *words], env=env, check=False).returncode
 
 
 class MachinesApart:
@@ -59,13 +45,12 @@ class MachinesApart:
         """Number of a machine by the process that started its raylet."""
         # `ip netns` keeps its names in a folder that the other namespaces share.
         Path("/run/netns").mkdir(exist_ok=True)
-        _run("mount", "-t", "tmpfs", "none", "/run/netns")
-        _ip("link", "set", "lo", "up")
-        _ip("link", "add", "br0", "type", "bridge")
-        _ip("addr", "add", f"{HEAD}/24", "dev", "br0")
-        _ip("link", "set", "br0", "up")
-        # Without a default route Ray takes 127.0.0.1 for its own address.
-        _ip("route", "add", "default", "via", f"{SUBNET}.253")
+        subprocess.run(["mount", "-t", "tmpfs", "none", "/run/netns"], check=True)
+        ip("link", "set", "lo", "up")
+        lay_bridge()
+        ip("addr", "add", f"{HEAD}/24", "dev", BRIDGE)
+        # As for the other machines: without a default route Ray takes 127.0.0.1.
+        ip("route", "add", "default", "via", f"{SUBNET}.253")
         words = ["--head", f"--port={PORT}", f"--num-cpus={num_head_cpus}", "--include-dashboard=false"]
         self._head = self._start([], HEAD, words)
         wait_for(lambda: self._is_up(self._head), log.read_text)
@@ -77,13 +62,7 @@ class MachinesApart:
         """A machine with eight GPUs that it does not have, or with CPUs alone (`CPU`)."""
         self._num += 1
         space, address = f"m{self._num}", f"{SUBNET}.{self._num}"
-        _ip("netns", "add", space)
-        _ip("link", "add", "eth0", "netns", space, "type", "veth", "peer", "name", f"v{self._num}")
-        _ip("link", "set", f"v{self._num}", "master", "br0", "up")
-        _ip("-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
-        _ip("-n", space, "link", "set", "lo", "up")
-        _ip("-n", space, "link", "set", "eth0", "up")
-        _ip("-n", space, "route", "add", "default", "via", HEAD)
+        plug_in(space, self._num, address, HEAD)
         declared = ["--num-cpus=1"]
         if kind != "CPU":
             declared += ["--num-gpus=8", f'--resources={{"accelerator_type:{kind}": 1}}']
@@ -94,8 +73,8 @@ class MachinesApart:
     def cut(self, raylet: int, seconds: float) -> None:
         """No packet comes to the raylet's machine or from it for a while."""
         number = next(number for pid, number in self._spaces.items() if raylet in descendants(pid))
-        _ip("link", "set", f"v{number}", "down")
-        healing = Timer(seconds, _ip, ["link", "set", f"v{number}", "up"])
+        ip("link", "set", f"v{number}", "down")
+        healing = Timer(seconds, ip, ["link", "set", f"v{number}", "up"])
         healing.daemon = True
         healing.start()
 
@@ -118,13 +97,3 @@ class MachinesApart:
 
     def _is_up(self, pid: int) -> bool:
         return any("raylet/raylet" in command_line(below) for below in descendants(pid))
-
-
-def _ip(*words: str) -> None:
-    _run("ip", *words)
-
-
-def _run(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(words)}: {done.stderr}")
