@@ -250,9 +250,7 @@ if __name__ == "__main__":
     parser.add_argument("--sglang", action="store_true")
     given = parser.parse_args()
     if not is_alone() and (reason := missing()) is None:
-        # Paths of Unix sockets may have 107 characters: Ray's own files need a short one.
-        with tempfile.TemporaryDirectory(prefix="rb", dir="/tmp") as short:
-            sys.exit(alone(sys.argv, Path(short)))
-    elif not is_alone():
+        alone(sys.argv)
+    if not is_alone():
         print(f"without partitions and full disks: {reason}")
     sys.exit(main(given.num, given.first, sglang=given.sglang))

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Timer
+from typing import NoReturn
 
-from cli_runs import ROOT, command_line, descendants, kill, wait_for
+from cli_runs import ROOT, descendants, kill, wait_for
 from netns import BRIDGE, ip, lay_bridge, plug_in
 
 SUBNET = "198.18.78"
@@ -20,6 +21,9 @@ HEAD = f"{SUBNET}.254"
 PORT = 6379
 STORE_BYTES = 80 << 20
 ALONE = "RAYBENCH_TESTS_ALONE"
+STARTED = "Ray runtime started."
+RAY_FILES = Path("/tmp/rb-apart")
+"""Short: paths of Unix sockets may have 107 characters."""
 OWN_NAMESPACES = ("unshare", "--net", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child")
 
 
@@ -28,10 +32,10 @@ def is_alone() -> bool:
     return ALONE in os.environ
 
 
-def alone(words: Sequence[str], folder: Path) -> int:
-    """Run this Python with other words in namespaces of its own; returns its exit code. `folder`: Ray's own files."""
-    env = os.environ | {ALONE: "1", "RAY_TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
-    return subprocess.run([*OWN_NAMESPACES, sys.executable, *words], env=env, check=False).returncode
+def alone(words: Sequence[str]) -> NoReturn:
+    """Become this Python with other words in namespaces of its own, which end with it."""
+    env = os.environ | {ALONE: "1", "RAY_TMPDIR": str(RAY_FILES), "PYTHONPATH": str(ROOT)}
+    os.execvpe(OWN_NAMESPACES[0], [*OWN_NAMESPACES, sys.executable, *words], env)
 
 
 class MachinesApart:
@@ -43,9 +47,10 @@ class MachinesApart:
         self._num = 0
         self._spaces: dict[int, int] = {}
         """Number of a machine by the process that started its raylet."""
-        # `ip netns` keeps its names in a folder that the other namespaces share.
-        Path("/run/netns").mkdir(exist_ok=True)
-        subprocess.run(["mount", "-t", "tmpfs", "none", "/run/netns"], check=True)
+        # Names of `ip netns` are kept in a folder that the other namespaces share; Ray's files are to go with the rest.
+        for folder in (Path("/run/netns"), RAY_FILES):
+            folder.mkdir(exist_ok=True)
+            subprocess.run(["mount", "-t", "tmpfs", "none", str(folder)], check=True)
         ip("link", "set", "lo", "up")
         lay_bridge()
         ip("addr", "add", f"{HEAD}/24", "dev", BRIDGE)
@@ -53,10 +58,8 @@ class MachinesApart:
         ip("route", "add", "default", "via", f"{SUBNET}.253")
         words = ["--head", f"--port={PORT}", f"--num-cpus={num_head_cpus}", "--include-dashboard=false"]
         self._head = self._start([], HEAD, words)
-        wait_for(lambda: self._is_up(self._head), log.read_text)
         for kind in kinds:
             self.add(kind)
-        wait_for(lambda: all(map(self._is_up, self._spaces)), log.read_text)
 
     def add(self, kind: str) -> None:
         """A machine with eight GPUs that it does not have, or with CPUs alone (`CPU`)."""
@@ -85,15 +88,18 @@ class MachinesApart:
         self._log.close()
 
     def _start(self, within: list[str], address: str, words: list[str]) -> int:
-        """`ray start` that stays; returns its process."""
+        """`ray start` that stays; returns its process once its raylet is up. One after the other: they share a folder,
+        and of two that begin at once one may take the other's sockets."""
         env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_") or name == "RAY_TMPDIR"}
         env |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         where = [f"--node-ip-address={address}", f"--object-store-memory={STORE_BYTES}"]
-        return subprocess.Popen(
+        child = subprocess.Popen(
             [*within, *start, *where, *words], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=self._log,
             stderr=self._log, start_new_session=True,
-        ).pid  # fmt: skip
-
-    def _is_up(self, pid: int) -> bool:
-        return any("raylet/raylet" in command_line(below) for below in descendants(pid))
+        )  # fmt: skip
+        said = Path(self._log.name)
+        before = said.read_text().count(STARTED)
+        wait_for(lambda: child.poll() is not None or said.read_text().count(STARTED) > before, said.read_text)
+        assert child.poll() is None, said.read_text()
+        return child.pid
