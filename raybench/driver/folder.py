@@ -97,9 +97,10 @@ def readable(folder: str, *, put_back: bool = False) -> Iterator[Path]:
         store.fetch(copy, REPORTS)
         yield copy
         if put_back:
-            for report in REPORTS:
-                if (copy / report).is_file():
-                    store.put(report, (copy / report).read_bytes())
+            try:
+                store.put_files(copy, REPORTS)
+            except OSError as error:
+                raise StorageError(f"cannot write to {store.url}: {error}") from error
 
 
 def spool_of(url: str) -> Path:

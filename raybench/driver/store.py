@@ -11,8 +11,8 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,21 @@ FLUSH_S = 5.0
 CLOSE_TRIES = 3
 BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
 """Kinds of stores without folders: making one there makes a bucket of whatever name was mistyped."""
-_TRANSIENT = (OSError, RuntimeError, ValueError, TimeoutError)
-"""What stores raise: botocore's and aiohttp's errors come through fsspec as these, and as their own kinds of them."""
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Whatever a store's library raises, as an OSError.
+
+    fsspec hands errors of botocore, aiohttp and azure through as they are, and most of those are an `Exception` and
+    nothing else: an endpoint that cannot be reached for a minute must not look like a fault of ours.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def is_url(folder: str) -> bool:
@@ -39,7 +52,7 @@ def is_url(folder: str) -> bool:
 
 
 class Store:
-    """A folder that fsspec reaches."""
+    """A folder that fsspec reaches. Reading and writing it raises OSError, whatever the store is."""
 
     def __init__(self, url: str) -> None:
         """Raises StorageError for a kind of URL that this environment cannot open."""
@@ -55,15 +68,17 @@ class Store:
     def put(self, name: str, data: bytes) -> None:
         """Write an object whole."""
         path = self._path(name)
-        if self._has_folders:
-            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        self._files.pipe_file(path, data)
+        with _as_os_error():
+            if self._has_folders:
+                self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._files.pipe_file(path, data)
 
     def get(self, name: str) -> bytes | None:
         """The object; None where there is none."""
         self._files.invalidate_cache()
         try:
-            return bytes(self._files.cat_file(self._path(name)))
+            with _as_os_error():
+                return bytes(self._files.cat_file(self._path(name)))
         except FileNotFoundError:
             return None
 
@@ -71,14 +86,15 @@ class Store:
         """Names of the objects in a folder of it, sorted."""
         self._files.invalidate_cache()
         try:
-            found: list[Any] = self._files.ls(self._path(folder), detail=False)
+            with _as_os_error():
+                found: list[Any] = self._files.ls(self._path(folder), detail=False)
         except FileNotFoundError:
             return []
         return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
 
     def remove(self, name: str) -> None:
         """Remove an object, if it is there."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), _as_os_error():
             self._files.rm_file(self._path(name))
 
     def _path(self, name: str) -> str:
@@ -95,16 +111,19 @@ class Store:
                 )
             self.put(".raybench-probe", b"x")
             self.remove(".raybench-probe")
-        except _TRANSIENT as error:
+        except OSError as error:
             raise StorageError(f"cannot write to {self.url}: {error}. Give another --out.") from error
 
     def ledger(self) -> bytes:
-        """All parts, joined. Raises LedgerError where there are none or they do not join."""
-        parts = self.names(PARTS)
+        """All parts, joined. Raises StorageError; LedgerError where there are none or they do not join."""
+        try:
+            parts = self.names(PARTS)
+            joined = b"".join(self.get(f"{PARTS}/{name}") or b"" for name in parts)
+        except OSError as error:
+            raise StorageError(f"cannot read {self.url}: {error}") from error
         if not parts:
             raise LedgerError(f"{self.url} holds no ledger: it is no run folder of raybench.")
-        joined = b"".join(self.get(f"{PARTS}/{name}") or b"" for name in parts)
-        records, _ = parse(joined, Path(self.url))
+        records, _ = parse(joined, self.url)
         starts = [int(name.partition(".")[0]) for name in parts]
         if starts[0] != 0 or starts[-1] >= len(records):
             raise LedgerError(f"{self.url}: a part of the ledger is missing.")
@@ -129,8 +148,14 @@ class Store:
             for name in files:
                 if (content := self.get(name)) is not None:
                     (spool / name).write_bytes(content)
-        except _TRANSIENT as error:
+        except OSError as error:
             raise StorageError(f"cannot read {self.url}: {error}") from error
+
+    def put_files(self, folder: Path, names: tuple[str, ...]) -> None:
+        """Write what there is of `names` in a local folder."""
+        for name in names:
+            if (folder / name).is_file():
+                self.put(name, (folder / name).read_bytes())
 
 
 class Mirror:
@@ -139,7 +164,7 @@ class Mirror:
     def __init__(self, store: Store, spool: Path, say: Callable[[str], None], flush_s: float = FLUSH_S) -> None:
         """Takes the store; waits for `LEASE_S` where another writer has left its mark.
 
-        Raises LedgerError where that one still writes.
+        Raises LedgerError where that one still writes, StorageError.
         """
         self._store = store
         self._spool = spool
@@ -153,13 +178,11 @@ class Mirror:
         self._wake = threading.Event()
         self._ended = False
         self._told = False
-        self._take()
-        if store.names(PARTS):
-            # After the mark: nobody else adds to it from now on.
-            store.fetch(spool)
-        held = b"".join(store.get(f"{PARTS}/{name}") or b"" for name in store.names(PARTS))
-        self._position, self._num_records = len(held), held.count(b"\n")
-        self._rows.update(store.names(REQUESTS))
+        try:
+            self._take()
+            self._meet()
+        except OSError as error:
+            raise StorageError(f"cannot write to {store.url}: {error}") from error
         self._thread = threading.Thread(target=self._run, name="raybench-mirror", daemon=True)
         self._thread.start()
 
@@ -167,20 +190,22 @@ class Mirror:
         """Something was written that should go up now."""
         self._wake.set()
 
-    def close(self, files: tuple[str, ...] = ()) -> None:
-        """Bring everything up, `files` of the spool last, and let the store go. Raises StorageError."""
+    def stop(self) -> None:
+        """Copy nothing more and keep the store, as a killed driver does."""
         self._ended = True
         self._wake.set()
         self._thread.join()
+
+    def close(self, files: tuple[str, ...] = ()) -> None:
+        """Bring everything up, `files` of the spool last, and let the store go. Raises LedgerError, StorageError."""
+        self.stop()
         for left in reversed(range(CLOSE_TRIES)):
             try:
                 self.flush()
-                for name in files:
-                    if (self._spool / name).is_file():
-                        self._store.put(name, (self._spool / name).read_bytes())
+                self._store.put_files(self._spool, files)
                 self._store.remove(WRITER)
                 return
-            except _TRANSIENT as error:
+            except OSError as error:
                 if not left:
                     raise StorageError(
                         f"{self._store.url} could not be brought up to date: {error}. Everything lies in {self._spool} "
@@ -209,16 +234,18 @@ class Mirror:
             self._num_records += part.count(b"\n")
 
     def _run(self) -> None:
-        while not self._ended:
+        while True:
             self._wake.wait(self._flush_s)
             self._wake.clear()
+            if self._ended:
+                return
             try:
                 self.flush()
                 self._told = False
             except LedgerError as error:
                 self._say(f"storage: {error.message}")
                 return
-            except _TRANSIENT as error:
+            except OSError as error:
                 if not self._told:
                     self._say(f"storage: {self._store.url} does not take anything ({error}); kept in {self._spool}")
                     self._told = True
@@ -226,24 +253,27 @@ class Mirror:
     # -------------------------------------------------------------------------------------------------- the one writer
 
     def _take(self) -> None:
-        try:
-            before = self._store.get(WRITER)
-            if before is not None:
-                self._say(f"another raybench has left its mark in {self._store.url}; looking for {LEASE_S:.0f} s")
-                time.sleep(LEASE_S)
-                if self._store.get(WRITER) not in (before, None):
-                    raise LedgerError(
-                        f"{self._store.url} is being written by another raybench. Wait for it, or end it."
-                    )
-            self._beat(first=True)
-        except _TRANSIENT as error:
-            raise StorageError(f"cannot write to {self._store.url}: {error}") from error
+        before = self._store.get(WRITER)
+        if before is not None:
+            self._say(f"another raybench has left its mark in {self._store.url}; looking for {LEASE_S:.0f} s")
+            time.sleep(LEASE_S)
+            if self._store.get(WRITER) not in (before, None):
+                raise LedgerError(f"{self._store.url} is being written by another raybench. Wait for it, or end it.")
+        self._beat(first=True)
+
+    def _meet(self) -> None:
+        """Bring the spool to where the store is. After the mark: nobody else adds to it from now on."""
+        if self._store.names(PARTS):
+            self._store.fetch(self._spool)
+        held = b"".join(self._store.get(f"{PARTS}/{name}") or b"" for name in self._store.names(PARTS))
+        self._position, self._num_records = len(held), held.count(b"\n")
+        self._rows.update(self._store.names(REQUESTS))
 
     def _beat(self, *, first: bool = False) -> None:
         """Renew our mark, and look whether it is still ours."""
         if not first:
             mark = self._store.get(WRITER)
-            if mark is None or json.loads(mark).get("token") != self._token:
+            if mark is None or self._token.encode() not in mark:
                 raise LedgerError(
                     f"another raybench has taken {self._store.url} over; what this one writes stays in {self._spool}"
                 )

@@ -250,7 +250,7 @@ def read(folder: Path) -> tuple[LedgerRecord, ...]:
     return records
 
 
-def parse(data: bytes, path: Path) -> tuple[tuple[LedgerRecord, ...], int]:
+def parse(data: bytes, path: Path | str) -> tuple[tuple[LedgerRecord, ...], int]:
     """Records of a ledger's bytes and the number of bytes that they take. Raises LedgerError for anything foreign."""
     records: list[LedgerRecord] = []
     position = 0
@@ -268,7 +268,7 @@ def parse(data: bytes, path: Path) -> tuple[tuple[LedgerRecord, ...], int]:
     return tuple(records), position
 
 
-def _record(line: bytes, seq: int, path: Path) -> LedgerRecord:
+def _record(line: bytes, seq: int, path: Path | str) -> LedgerRecord:
     where = f"{path}, line {seq + 1}"
     try:
         content: JsonValue = json.loads(line)
@@ -292,7 +292,7 @@ def _record(line: bytes, seq: int, path: Path) -> LedgerRecord:
     return record
 
 
-def _check_chain(line: bytes, record: LedgerRecord, before: str | None, path: Path) -> None:
+def _check_chain(line: bytes, record: LedgerRecord, before: str | None, path: Path | str) -> None:
     """Raises LedgerError where the hashes do not hold. A ledger that was started without them has none to check."""
     if record.chain is None and before is None:
         return

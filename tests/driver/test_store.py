@@ -1,5 +1,6 @@
 """A run folder on object storage: parts that join, rows before what names them, one writer, nothing lost at a kill."""
 
+import queue
 import shutil
 import threading
 from collections.abc import Iterator
@@ -231,6 +232,38 @@ def test_a_new_run_needs_an_empty_place_that_can_be_written(
     monkeypatch.setattr(other, "put", refuse)
     with pytest.raises(StorageError, match="cannot write to memory://bucket/other: Access Denied"):
         other.check_new()
+
+
+def test_errors_that_only_the_library_of_a_store_knows_are_told_as_any_other(
+    store: Store, spool: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EndpointConnectionError(Exception):
+        """As botocore's: an Exception, and nothing else."""
+
+    told: queue.Queue[str] = queue.Queue()
+    copied = Mirror(store, spool, told.put, flush_s=0.01)
+    copied.flush()
+    there = fsspec.filesystem("memory")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise EndpointConnectionError("no route")
+
+    with monkeypatch.context() as broken:
+        for name in ("pipe_file", "cat_file", "ls", "rm_file"):
+            broken.setattr(there, name, refuse)
+        assert "does not take anything (EndpointConnectionError: no route); kept in" in told.get(timeout=30)
+        with pytest.raises(StorageError, match=r"cannot read .*no route"):
+            store.ledger()
+        with pytest.raises(StorageError, match=r"cannot read .*no route"):
+            store.fetch(spool)
+        with pytest.raises(StorageError, match=r"cannot write to .*no route"):
+            store.check_new()
+        with pytest.raises(StorageError, match=r"cannot write to .*no route"):
+            Mirror(store, spool, told.put)
+    say(journal, "while it was away")
+    copied.close()
+    assert store.ledger() == (spool / LEDGER).read_bytes()
+    assert told.empty()
 
 
 def test_only_urls_are_stores_and_unknown_ones_say_what_is_missing() -> None:

@@ -1,5 +1,7 @@
 """The same run folder on a pretended S3 that speaks its protocol on loopback."""
 
+import queue
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,11 +39,23 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
+    # What an earlier server of this process was given is still there.
+    urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
     boto3.client("s3", endpoint_url=url).create_bucket(Bucket="bucket")
     s3fs.S3FileSystem.clear_instance_cache()
     yield url
     s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
+
+
+def begun(spool: Path) -> Journal:
+    journal = Journal.create(spool)
+    body = RunBody(
+        run_id="r", session=0, config=config(), config_digest="c", raybench_version="0", ray_version="2",
+        python_version="3", cluster="local", command=("raybench",),
+    )  # fmt: skip
+    journal.append("run", body)
+    return journal
 
 
 def test_a_run_folder_on_s3_is_written_lost_locally_and_taken_up_again(
@@ -50,12 +64,7 @@ def test_a_run_folder_on_s3_is_written_lost_locally_and_taken_up_again(
     monkeypatch.setattr(storage, "LEASE_S", 0.05)
     store, spool = Store(URL), tmp_path / "spool"
     store.check_new()
-    journal = Journal.create(spool)
-    body = RunBody(
-        run_id="r", session=0, config=config(), config_digest="c", raybench_version="0", ray_version="2",
-        python_version="3", cluster="local", command=("raybench",),
-    )  # fmt: skip
-    journal.append("run", body)
+    journal = begun(spool)
     first = Mirror(store, spool, pytest.fail, flush_s=3600)
     first.flush()
     journal.write_rows("key", b"rows")
@@ -80,6 +89,26 @@ def test_a_run_folder_on_s3_is_written_lost_locally_and_taken_up_again(
         store.check_new()
     for each in (journal, resumed):
         each.close()
+
+
+def test_an_endpoint_that_is_away_for_a_while_is_told_and_loses_nothing(s3: str, tmp_path: Path) -> None:
+    store, spool = Store(URL), tmp_path / "spool"
+    told: queue.Queue[str] = queue.Queue()
+    journal = begun(spool)
+    copied = Mirror(store, spool, told.put, flush_s=0.1)
+    journal.append("decision", Decision(what="end", reason="before"))
+    copied.flush()
+    elsewhere = {"endpoint_url": "http://127.0.0.1:9"}
+    import s3fs
+
+    store._files = s3fs.S3FileSystem(client_kwargs=elsewhere, config_kwargs={"retries": {"max_attempts": 0}})
+    assert "EndpointConnectionError" in told.get(timeout=120)
+    journal.append("decision", Decision(what="end", reason="meanwhile"))
+    store._files = Store(URL)._files
+    copied.close()
+    journal.close()
+    assert store.ledger() == (spool / LEDGER).read_bytes()
+    assert store.get(WRITER) is None
 
 
 def test_a_bucket_that_is_not_there_is_refused_before_anything_starts(s3: str) -> None:
