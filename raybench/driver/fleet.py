@@ -125,6 +125,7 @@ class Fleet:
         self._answer_key = dict(order.answer_key)
         self._calibrations = list(order.calibrations)
         self._next_name = first_name
+        self._reasons_told: set[str] = set()
         self._cloud = cloud or Cloud()
         self._members: dict[str, _Member] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -157,9 +158,16 @@ class Fleet:
                 self.make_node(action.slot)
             case GiveUp():
                 entry = Entry("unit_failed", action.failure, action.key, action.attempt + 1)
-                self._tell(Occurrence(None, (entry,), line=f"given up: {action.failure.message.splitlines()[0]}"))
+                self._tell(Occurrence(None, (entry,), line=self._given_up_line(action.failure.message.splitlines()[0])))
             case _:
                 assert_never(action)
+
+    def _given_up_line(self, reason: str) -> str | None:
+        """One engine that cannot start gives up every unit that waited for it: one reason, told once."""
+        if reason in self._reasons_told:
+            return None
+        self._reasons_told.add(reason)
+        return f"given up: {reason}"
 
     def cancel(self) -> None:
         """End running units and starting engines at once; they come back as failures. No node starts anything more."""
@@ -328,7 +336,8 @@ class Fleet:
 
     def _no_node(self, number: int, reason: str) -> None:
         targets = ", ".join(self._slots[number].targets)
-        self._tell(Occurrence(SlotLost(number, reason), line=f"no node for {targets}: {reason}"))
+        entry = Entry("decision", Decision(what="slot_lost", reason=f"no node for {targets}: {reason}"))
+        self._tell(Occurrence(SlotLost(number, reason), (entry,), line=f"no node for {targets}: {reason}"))
 
     async def _machine_for(self, slot: Slot) -> str | None:
         """A machine for a slot with GPUs, reserved: its own, or another that is free, as soon as one is there."""

@@ -52,7 +52,7 @@ class Decision(Record):
 
     what: str
     """start_engine, stop_engine, engine_start_failed, node_lost, stop_eval, stop_repeats, search_probe,
-    search_end, estimate, node_leaving, node_suspect, node_well, node_released, interrupted, end ..."""
+    search_end, estimate, node_leaving, node_suspect, node_well, node_released, slot_lost, interrupted, end ..."""
     target: str | None = None
     """Target that it is about."""
     eval: str | None = None

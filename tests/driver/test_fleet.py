@@ -237,8 +237,10 @@ def test_an_actor_that_never_answers_is_a_lost_slot(
     monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.05)
 
     async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
-        lost = (await heard()).event
-        assert isinstance(lost, SlotLost) and words in lost.reason
+        told = await heard()
+        assert isinstance(told.event, SlotLost) and words in told.event.reason
+        (entry,) = told.entries
+        assert isinstance(entry.body, Decision) and entry.body.what == "slot_lost" and words in entry.body.reason
 
     play(clouds, script)
     assert clouds.actors[0].killed, "it would take its place later, when nobody wants it any more"
@@ -293,6 +295,10 @@ def test_giving_up_is_an_attempt_of_its_own() -> None:
         told = await heard()
         assert told.event is None and told.line == "given up: one"
         assert [(entry.kind, entry.key, entry.attempt) for entry in told.entries] == [("unit_failed", "key", 3)]
+        fleet.do(GiveUp("other", 2, Failure(cause="client", message="one\nthree", given_up=True)))
+        told = await heard()
+        assert told.line is None, "one reason is told once, however many units it takes along"
+        assert [entry.key for entry in told.entries] == ["other"]
 
     play(FakeCloud(FakeActor), script)
 

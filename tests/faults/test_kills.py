@@ -127,6 +127,7 @@ def test_a_lost_machine_ends_the_run_with_a_message_and_keeps_what_was_done(tmp_
     found = records(out)
     assert_each_attempt_ended_once(found)
     assert results(found)
+    assert [r["body"]["what"] for r in of_kind(found, "decision")].count("slot_lost") == 1
     given_up = [r["body"] for r in of_kind(found, "unit_failed") if r["body"].get("given_up")]
     assert {body["cause"] for body in given_up} == {"node_lost"}
     assert len(given_up) + len(results(found)) == NUM_UNITS
