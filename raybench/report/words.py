@@ -282,7 +282,9 @@ def _said(name: str, value: float) -> str:
 
 
 def _sentence(text: str) -> str:
-    if not text.partition(" ")[0].endswith(":"):  # the name of an eval keeps its case
+    first = text.partition(" ")[0]
+    # The name of an eval or of a node keeps its case.
+    if not first.endswith(":") and not any(sign.isdigit() for sign in first):
         text = text[:1].upper() + text[1:]
     return text if text.endswith((".", ")")) else f"{text}."
 

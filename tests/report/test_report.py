@@ -296,6 +296,21 @@ def test_many_alike_findings_are_told_once() -> None:
     assert group.seen[-1] == "and 6 more like these"
 
 
+@pytest.mark.parametrize(
+    ("advice", "shown"),
+    [
+        ("n1 and n0 differ", "n1 and n0 differ."),
+        ("aime25: look at it", "aime25: look at it."),
+        ("look at it", "Look at it."),
+    ],
+)
+def test_an_advice_is_a_sentence_that_keeps_the_names_of_things(advice: str, shown: str) -> None:
+    [group] = words.groups(
+        [Finding(code="new_check", severity="warn", scope="run", rule="r", evidence={}, advice=advice)]
+    )
+    assert group.advice == (shown,)
+
+
 def test_every_title_belongs_to_a_check_that_exists() -> None:
     source = "".join(
         path.read_text()
