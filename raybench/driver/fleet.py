@@ -9,7 +9,7 @@ from typing import Any, assert_never
 from urllib.parse import urlsplit
 
 import ray
-from ray.exceptions import ActorUnavailableError, ActorUnschedulableError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from raybench.config.schema import EngineConfig, RunConfig, engine_of
 from raybench.driver.calls import Silent, closed, first_line, in_time, stream, taken_over, talking, value
@@ -234,12 +234,13 @@ class Fleet:
         return self._members[node].start
 
     async def addresses(self) -> list[tuple[str, str, int | None]]:
-        """(target's start id, URL, process id) of every engine that is up."""
-        return [
-            (member.start, *await member.actor.engine_address.remote())
-            for member in self._living()
-            if member.start is not None
-        ]
+        """(target's start id, URL, process id) of every engine that is up; none of a node that is just being lost."""
+        found: list[tuple[str, str, int | None]] = []
+        for member in self._living():
+            if member.start is not None:
+                with suppress(RayError):
+                    found.append((member.start, *await member.actor.engine_address.remote()))
+        return found
 
     def _living(self) -> list[_Member]:
         return [member for member in self._members.values() if not member.lost]
@@ -279,7 +280,9 @@ class Fleet:
     async def _guarded(self, node: str | None, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except (RayActorError, Silent) as error:
+        except (RayError, Silent) as error:
+            # Not only RayActorError: an actor that Ray's memory monitor ends raises OutOfMemoryError, and a result whose
+            # machine went before it was fetched ObjectLostError.
             member = self._members.get(node or "")
             if member is None:
                 self._tell(Occurrence(None, bug=error))
@@ -316,15 +319,15 @@ class Fleet:
             try:
                 await self._join_at(name, number, slot)
                 return
-            except (RayActorError, ActorUnschedulableError) as error:
+            except (RayTaskError, TimeoutError) as error:
+                reason = first_line(error)
+                break
+            except RayError as error:
                 # Ray may place an actor on a machine that has just died, as long as it has not noticed.
                 reason = first_line(error)
                 self._set_free(number)
                 if left:
                     await asyncio.sleep(JOIN_LOOK_S)
-            except (RayError, TimeoutError) as error:
-                reason = first_line(error)
-                break
             finally:
                 self._reserved.discard(slot.machine or "")
         self._no_node(number, reason)

@@ -5,7 +5,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
 from raybench.config.schema import EngineConfig, ModelConfig, OneBatchSweep, RunConfig, SimulatedConfig, TargetConfig
 from raybench.driver import fleet as fleet_module
@@ -188,7 +197,15 @@ class Vanishes(Dies):
     error = ActorUnavailableError("out of sight", None)
 
 
-@pytest.mark.parametrize("kind", [Dies, Vanishes])
+class RunsOutOfMemory(Dies):
+    error = OutOfMemoryError("Task was killed due to the node running low on memory.")
+
+
+class LosesItsResult(Dies):
+    error = ObjectLostError("00" * 28, None, "")
+
+
+@pytest.mark.parametrize("kind", [Dies, Vanishes, RunsOutOfMemory, LosesItsResult])
 def test_a_lost_actor_is_killed_told_once_and_later_calls_on_it_do_nothing(kind: type[FakeActor]) -> None:
     clouds = FakeCloud(kind)
 
@@ -246,7 +263,7 @@ def test_an_actor_that_never_answers_is_a_lost_slot(
     assert clouds.actors[0].killed, "it would take its place later, when nobody wants it any more"
 
 
-def dying(times: int) -> FakeCloud:
+def dying(times: int, error: RayError) -> FakeCloud:
     """A cloud whose first so many actors die before they answer, as those do that are placed on a dead machine."""
     left = [times]
 
@@ -254,19 +271,20 @@ def dying(times: int) -> FakeCloud:
         async def _facts(self) -> AsyncIterator[Any]:
             if left[0] > 0:
                 left[0] -= 1
-                raise RayActorError
+                raise error
             async for facts in super()._facts():
                 yield facts
 
     return FakeCloud(Dies)
 
 
+@pytest.mark.parametrize("error", [RayActorError(), OutOfMemoryError("low on memory"), NodeDiedError("gone")])
 @pytest.mark.parametrize(("times", "joins"), [(2, True), (3, False)])
 def test_an_actor_that_dies_before_it_joins_is_made_again_a_few_times(
-    times: int, joins: bool, monkeypatch: pytest.MonkeyPatch
+    times: int, joins: bool, error: RayError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.01)
-    clouds = dying(times)
+    clouds = dying(times, error)
 
     async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
         assert isinstance((await heard()).event, NodeJoined if joins else SlotLost)
@@ -356,7 +374,7 @@ def test_a_slot_whose_machine_is_gone_takes_the_next_one_that_comes(monkeypatch:
 
 def test_a_node_without_gpus_is_made_anywhere_once_its_machine_may_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.01)
-    clouds = dying(1)
+    clouds = dying(1, RayActorError())
 
     async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
         await join(heard)
