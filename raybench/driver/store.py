@@ -7,6 +7,7 @@ without a torn tail at any time. What the store lacks when a driver dies is what
 where the machine lives on, its spool holds that too.
 """
 
+import hashlib
 import json
 import secrets
 import threading
@@ -49,6 +50,12 @@ def _as_os_error() -> Iterator[None]:
 def is_url(folder: str) -> bool:
     """True for a folder on object storage."""
     return "://" in folder
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Tells a file from the one that replaces it."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
 
 
 class Store:
@@ -139,11 +146,13 @@ class Store:
             ledger = self.ledger()
             spool.mkdir(parents=True, exist_ok=True)
             local = spool / LEDGER
-            if not (local.is_file() and local.read_bytes().startswith(ledger)):
+            goes_on = local.is_file() and local.read_bytes().startswith(ledger)
+            if not goes_on:
                 local.write_bytes(ledger)
             (spool / REQUESTS).mkdir(exist_ok=True)
             for name in self.names(REQUESTS):
-                if not (spool / REQUESTS / name).is_file() and (rows := self.get(f"{REQUESTS}/{name}")) is not None:
+                is_there = goes_on and (spool / REQUESTS / name).is_file()
+                if not is_there and (rows := self.get(f"{REQUESTS}/{name}")) is not None:
                     (spool / REQUESTS / name).write_bytes(rows)
             for name in files:
                 if (content := self.get(name)) is not None:
@@ -174,7 +183,8 @@ class Mirror:
         self._num_beats = 0
         self._position = 0
         self._num_records = 0
-        self._rows: set[str] = set()
+        self._rows: dict[str, tuple[int, int]] = {}
+        """State of each file of rows when it went up."""
         self._wake = threading.Event()
         self._ended = False
         self._told = False
@@ -216,22 +226,28 @@ class Mirror:
     def flush(self) -> None:
         """Bring up what is new. Raises what the store raises; LedgerError when another writer has taken it over."""
         self._beat()
+        # Before the rows are listed: those of every unit that it names are on the disk by now.
+        part = self._fresh()
         for path in sorted((self._spool / REQUESTS).glob("*.parquet")):
-            if path.name not in self._rows:
+            # A unit that is measured again writes its rows under the same name.
+            state = _state(path)
+            if self._rows.get(path.name) != state:
                 self._store.put(f"{REQUESTS}/{path.name}", path.read_bytes())
-                self._rows.add(path.name)
+                self._rows[path.name] = state
+        if part:
+            self._store.put(f"{PARTS}/{self._num_records:010d}.jsonl", part)
+            self._position += len(part)
+            self._num_records += part.count(b"\n")
+
+    def _fresh(self) -> bytes:
+        """Whole lines of the ledger that the store does not have; none before the run has begun."""
         try:
             with (self._spool / LEDGER).open("rb") as file:
                 file.seek(self._position)
                 fresh = file.read()
         except FileNotFoundError:
-            return  # the run has not begun
-        # The last line may be half written.
-        part = fresh[: fresh.rfind(b"\n") + 1]
-        if part:
-            self._store.put(f"{PARTS}/{self._num_records:010d}.jsonl", part)
-            self._position += len(part)
-            self._num_records += part.count(b"\n")
+            return b""
+        return fresh[: fresh.rfind(b"\n") + 1]
 
     def _run(self) -> None:
         while True:
@@ -263,11 +279,18 @@ class Mirror:
 
     def _meet(self) -> None:
         """Bring the spool to where the store is. After the mark: nobody else adds to it from now on."""
-        if self._store.names(PARTS):
-            self._store.fetch(self._spool)
-        held = b"".join(self._store.get(f"{PARTS}/{name}") or b"" for name in self._store.names(PARTS))
-        self._position, self._num_records = len(held), held.count(b"\n")
-        self._rows.update(self._store.names(REQUESTS))
+        if not self._store.names(PARTS):
+            return
+        self._store.fetch(self._spool)
+        held = self._store.ledger()
+        records, self._position = parse(held, self._store.url)
+        self._num_records = len(records)
+        # Rows that no record names were of an attempt that ended with its driver: they are to be written over.
+        named = {f"{r.key}.parquet": r.body.get("rows_sha256") for r in records if r.kind == "unit_done"}
+        for path in (self._spool / REQUESTS).glob("*.parquet"):
+            state = _state(path)
+            if hashlib.sha256(path.read_bytes()).hexdigest() == named.get(path.name):
+                self._rows[path.name] = state
 
     def _beat(self, *, first: bool = False) -> None:
         """Renew our mark, and look whether it is still ours."""

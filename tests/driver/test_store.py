@@ -8,13 +8,14 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from ledger_builder import config, plan
+from ledger_builder import config, measurement, plan
 
 from raybench.driver import store as storage
 from raybench.driver.store import PARTS, WRITER, Mirror, Store, is_url
 from raybench.errors import LedgerError, StorageError
 from raybench.ledger.bodies import Decision, PlanBody, RunBody
 from raybench.ledger.journal import LEDGER, REQUESTS, Journal, read
+from raybench.records import PerfUnit
 
 URL = "memory://bucket/run"
 
@@ -100,6 +101,70 @@ def test_rows_go_up_before_the_part_that_names_them(
     monkeypatch.setattr(store, "put", lambda name, data: put.append(name))
     copied.flush()
     assert put == [WRITER, f"{REQUESTS}/key.parquet", f"{PARTS}/0000000000.jsonl"]
+
+
+def done(journal: Journal, rows: bytes) -> None:
+    """A unit has ended, as the driver writes it."""
+    digest = journal.write_rows("key", rows)
+    unit = next(unit for unit in plan(config()).units if isinstance(unit, PerfUnit))
+    body = measurement(unit).model_copy(update={"rows_sha256": digest})
+    journal.append("unit_done", body, key="key", attempt=1)
+
+
+def test_a_unit_that_ends_while_rows_go_up_is_named_with_its_rows(
+    store: Store, spool: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = mirror(store, spool)
+    journal.write_rows("early", b"rows")
+    put = store.put
+
+    def slow(name: str, data: bytes) -> None:
+        put(name, data)
+        if name == f"{REQUESTS}/early.parquet":
+            done(journal, b"late rows")
+
+    monkeypatch.setattr(store, "put", slow)
+    copied.flush()
+    assert b"unit_done" not in store.ledger(), "its rows are not there yet"
+    copied.flush()
+    assert b"unit_done" in store.ledger()
+    assert store.get(f"{REQUESTS}/key.parquet") == b"late rows"
+
+
+def test_rows_that_no_record_names_are_written_over_by_those_of_the_next_attempt(
+    store: Store, spool: Path, journal: Journal, tmp_path: Path
+) -> None:
+    copied = mirror(store, spool)
+    copied.flush()
+    # The machine is lost after the rows went up and before the part that names them did.
+    store.put(f"{REQUESTS}/key.parquet", b"attempt one")
+    other = tmp_path / "other machine"
+    second = Mirror(store, other, lambda _: None, flush_s=3600)
+    resumed, _ = Journal.resume(other)
+    done(resumed, b"attempt two")
+    second.close()
+    resumed.close()
+    assert store.ledger() == (other / LEDGER).read_bytes()
+    assert store.get(f"{REQUESTS}/key.parquet") == b"attempt two"
+    # What a record names is not sent once more.
+    sent: list[str] = []
+    put = store.put
+    store.put = lambda name, data: (sent.append(name), put(name, data))[1]  # type: ignore[method-assign]
+    mirror(store, tmp_path / "third").close()
+    assert sent == [WRITER, WRITER]
+
+
+def test_a_spool_of_another_history_keeps_none_of_its_rows(
+    store: Store, spool: Path, journal: Journal, tmp_path: Path
+) -> None:
+    done(journal, b"true")
+    mirror(store, spool).close()
+    stale = tmp_path / "stale"
+    (stale / REQUESTS).mkdir(parents=True)
+    (stale / LEDGER).write_bytes(b"something else\n")
+    (stale / REQUESTS / "key.parquet").write_bytes(b"stale")
+    store.fetch(stale)
+    assert (stale / REQUESTS / "key.parquet").read_bytes() == b"true"
 
 
 def test_what_is_said_to_matter_goes_up_at_once_and_the_rest_in_seconds(
