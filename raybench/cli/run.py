@@ -50,10 +50,10 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of one command
     console = Console(highlight=False)
     settings = load_target(config, sets, target)
     command = ("raybench", "run", config.name, *flags(sets, target))
+    views = earlier_views(earlier)
     order, folder = _order(settings, command, (out, resume), address, hold_servers)
     order = replace(
-        order, wait_s=wait_for_nodes_s, fewer=start_with_fewer, earlier=earlier_views(earlier),
-        keep_warm_s=keep_warm_s,
+        order, wait_s=wait_for_nodes_s, fewer=start_with_fewer, earlier=views, keep_warm_s=keep_warm_s
     )  # fmt: skip
     again = ["raybench", "run", str(config), *flags(sets, target), *warm_words(keep_warm)]
     raise typer.Exit(_carry_out(order, folder, [*again, "--resume", folder.name], console))
@@ -139,8 +139,10 @@ def _carry_out(order: "Order", folder: "RunFolder", again: list[str], console: "
         with suppress(RaybenchError):
             folder.close()
         raise
-    print_report(report, console)
-    folder.close()
+    try:
+        print_report(report, console)
+    finally:
+        folder.close()  # the reader of a pipe may be gone: what was measured goes to its store all the same
     say(f"report: {folder.name}/report.md")
     if outcome.signal_exit is None and launch.wanted(settings):
         publisher = publisher or launch.start(order.folder, follow=False)

@@ -14,6 +14,7 @@ from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 from raybench.config.schema import EngineConfig, RunConfig, engine_of
 from raybench.driver.calls import Silent, closed, first_line, in_time, stream, taken_over, talking, value
 from raybench.driver.cluster import actor_options, leaving_machines, machines
+from raybench.driver.ended import ended
 from raybench.driver.occurrence import Entry, Occurrence
 from raybench.driver.warm import warm_options
 from raybench.engine.base import Launch
@@ -40,13 +41,11 @@ from raybench.plan.events import (
     SlotLost,
     StartEngine,
     StopEngine,
-    UnitDone,
-    UnitFailed,
     WithdrawUnit,
 )
 from raybench.plan.heartbeat import Silence
 from raybench.plan.watchdog import Overdue
-from raybench.records import CheckMeasurement, CheckUnit, EngineFacts, EvalUnit, Failure, NodeFacts, SampleRecord
+from raybench.records import EngineFacts, EvalUnit, Failure, NodeFacts, SampleRecord
 from raybench.records.calibration import Calibration
 
 JOIN_TIMEOUT_S = 180.0
@@ -281,8 +280,8 @@ class Fleet:
         try:
             await work
         except (RayError, Silent) as error:
-            # Not only RayActorError: an actor that Ray's memory monitor ends raises OutOfMemoryError, and a result whose
-            # machine went before it was fetched ObjectLostError.
+            # Not only RayActorError: an actor that Ray's memory monitor ends raises OutOfMemoryError, a result whose
+            # machine went before it was fetched raises ObjectLostError.
             member = self._members.get(node or "")
             if member is None:
                 self._tell(Occurrence(None, bug=error))
@@ -473,30 +472,9 @@ class Fleet:
                         self._calibrations.append(item)
                         self._tell(Occurrence(None, (Entry("calibration", item),), action.node, member.start))
                     case UnitResult():
-                        self._tell(_ended(action, item, member.start))
+                        self._tell(ended(action, item, member.start))
                     case _:
                         self._tell(Occurrence(None, node=action.node, line=f"{action.node}: {item}"))
         except RayTaskError as error:
             failure = Failure(cause="bug", message=str(error))
-            self._tell(_ended(action, UnitResult(None, None, failure), member.start))
-
-
-def _ended(action: RunUnit, result: UnitResult, start: str | None) -> Occurrence:
-    key, attempt, node = action.unit.key, action.attempt, action.node
-    if result.measurement is not None:
-        entry = Entry("unit_done", result.measurement, key, attempt, result.rows)
-        if isinstance(action.unit, CheckUnit) and isinstance(result.measurement, CheckMeasurement):
-            return _checked(action, action.unit, result.measurement, entry, start)
-        return Occurrence(UnitDone(node, key, attempt), (entry,), node, start)
-    failure = result.failure or Failure(cause="bug", message="the node gave neither result nor failure")
-    entry = Entry("unit_failed", failure, key, attempt)
-    line = f"{node}: {key} failed ({failure.cause}): {failure.message.splitlines()[0]}"
-    return Occurrence(UnitFailed(node, key, attempt, failure), (entry,), node, start, line)
-
-
-def _checked(action: RunUnit, unit: CheckUnit, found: CheckMeasurement, entry: Entry, start: str | None) -> Occurrence:
-    """A check has ended; only one that says stop, and may, keeps the target's evals from starting."""
-    stop = f"preflight: {found.words}" if found.result == "stop" and unit.stops else None
-    event = UnitDone(action.node, unit.key, action.attempt, stop)
-    line = f"{action.node} {unit.target}: preflight {unit.check}: {found.result}: {found.words}"
-    return Occurrence(event, (entry,), action.node, start, line)
+            self._tell(ended(action, UnitResult(None, None, failure), member.start))

@@ -20,6 +20,7 @@ from pydantic import JsonValue
 from raybench import __version__
 from raybench.config.read import digest
 from raybench.config.schema import RunConfig
+from raybench.driver.aside import begin
 from raybench.driver.chronicle import Chronicle
 from raybench.driver.cluster import Cluster, connect, disconnect, will_be_private
 from raybench.driver.fleet import JOIN_TIMEOUT_S, Fleet, FleetOrder, Occurrence
@@ -324,7 +325,7 @@ class _Loop:
             # After ray.init, which puts handlers of its own in place.
             loop.add_signal_handler(number, self._interrupt, number)
         works = (self._chronicle.keep_showing(), self._keep_watching(), self._keep_asking())
-        aside = [asyncio.ensure_future(work) for work in works]
+        aside = begin(works, lambda error: self._fleet.occurrences.put_nowait(Occurrence(None, bug=error)))
         try:
             for decision in [*self._watch.due(), *self._searches.due()]:
                 self._rule(decision)
@@ -479,9 +480,9 @@ class _Loop:
     def _interrupt(self, number: signal.Signals) -> None:
         now_s = asyncio.get_running_loop().time()
         if self._signal is None:
-            self._screen.line(f"{number.name}: ending; everything measured is kept (once more to end at once)")
             self._signal = SIGNAL_EXITS[number]
             self._drain_ends_s = now_s + DRAIN_LIMIT_S
+            self._screen.line(f"{number.name}: ending; everything measured is kept (once more to end at once)")
         else:
             self._screen.line(f"{number.name} again: ending at once")
             self._drain_ends_s = now_s

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -42,15 +43,16 @@ class Screen:
         self._live.stop()
 
     def line(self, text: str) -> None:
-        """Print one event."""
+        """Print one event. A terminal that was closed, a reader that is gone or a full disk end no measuring."""
         elapsed = int(self._now_s() - self._started_s)
-        stamp = f"{elapsed // 60:02d}:{elapsed % 60:02d}"
-        if self._console.is_terminal:
-            self._console.print(f"{stamp} {text}", highlight=False, markup=False, emoji=False, soft_wrap=True)
-            return
-        # A log gets thousands of lines, and laying one out takes longer than all that the driver does for a unit.
-        self._console.file.write(f"{stamp} {text}\n")
-        self._console.file.flush()
+        line = f"{elapsed // 60:02d}:{elapsed % 60:02d} {text}"
+        with suppress(OSError):
+            if self._console.is_terminal:
+                self._console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
+                return
+            # A log gets thousands of lines, and laying one out takes longer than all that the driver does for a unit.
+            self._console.file.write(f"{line}\n")
+            self._console.file.flush()
 
     def counts(self, counts: Mapping[str, int]) -> None:
         """Take the dispatcher's counts in; a job's log gets a line whenever another unit has ended."""

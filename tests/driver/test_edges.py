@@ -1,5 +1,6 @@
 """The run folder, the cluster's address, exit codes and lines: the driver's edges without Ray."""
 
+import asyncio
 import io
 import socket
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from ledger_builder import config as ledger_config
 from rich.console import Console
 
 from raybench.driver import cluster
+from raybench.driver.aside import begin
 from raybench.driver.cluster import connect, version_complaint
 from raybench.driver.finish import EXIT_BY_CAUSE, infrastructure_exit
 from raybench.driver.folder import JOB_VARIABLE, check_resumable, check_writable, choose
@@ -153,6 +155,37 @@ def test_a_job_log_gets_a_line_about_the_whole_run_once_a_minute() -> None:
         "01:00 status: 0/16 units, 0/80 samples; n0 idle 0 s",
         "02:01 status: 0/16 units, 0/80 samples; n0 idle 0 s",
     ]
+
+
+class Gone(io.StringIO):
+    """A log on a full disk, a terminal that was closed, a pipe without a reader."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_screen_that_cannot_be_written_ends_nothing(is_terminal: bool) -> None:
+    shown = Screen(Console(file=Gone(), width=40, force_terminal=is_terminal), 3, 1, lambda: 0.0)
+    shown.line("something happened")
+    shown.counts({"done": 2, "running": 1, "pending": 0, "given_up": 0, "dropped": 0})
+
+
+def test_a_work_beside_the_loop_that_breaks_is_heard_of_and_one_that_is_cancelled_is_not() -> None:
+    async def body() -> list[BaseException]:
+        async def breaks() -> None:
+            raise KeyError("of ours")
+
+        heard: list[BaseException] = []
+        tasks = begin([breaks(), asyncio.sleep(3600)], heard.append)
+        await asyncio.wait(tasks[:1])
+        tasks[1].cancel()
+        await asyncio.wait(tasks)
+        await asyncio.sleep(0)
+        return heard
+
+    (error,) = asyncio.run(body())
+    assert isinstance(error, KeyError)
 
 
 def test_a_job_log_gets_lines_as_they_are_however_long_and_a_count_of_every_unit_that_ends() -> None:

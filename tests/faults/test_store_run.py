@@ -3,13 +3,26 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from cli_runs import assert_each_attempt_ended_once, cli_run, command_line, finished, of_kind, records, results
+from cli_runs import (
+    LIMIT_S,
+    ROOT,
+    assert_each_attempt_ended_once,
+    cli_run,
+    command_line,
+    finished,
+    of_kind,
+    records,
+    results,
+)
 
 from raybench.driver.folder import spool_of
 from raybench.driver.store import PARTS, WRITER, Store
+from raybench.ledger.journal import LEDGER
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -44,3 +57,22 @@ def test_a_run_on_a_store_outlives_its_driver_and_its_machine(cluster, config, t
 
     code, output = finished(spool, *words, "--out", url)
     assert (code, f"{url} already holds a ledger. Finish it with --resume {url}" in output) == (13, True), output
+
+
+def test_a_reader_that_goes_away_costs_neither_the_measuring_nor_the_store(
+    cluster, config, tmp_path: Path, monkeypatch
+) -> None:
+    """`raybench run ... | head -1`."""
+    url = f"file://{tmp_path}/bucket/run"
+    monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / "cache"))
+    words = [sys.executable, "-m", "raybench", "run", str(config()), "--address", cluster, "--out", url]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(words, cwd=ROOT, **pipes) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline()
+        run.stdout.close()
+        assert run.wait(LIMIT_S) == 1, "as any command whose output nobody takes"
+    there = tmp_path / "bucket" / "run"
+    assert json.loads((there / "report.json").read_text())["verdict"] == "VALID"
+    assert Store(url).ledger() == (spool_of(url) / LEDGER).read_bytes()
+    assert not (there / WRITER).exists()
