@@ -62,7 +62,7 @@ def _show_job(job: str, address: str, console: "Console") -> bool:
     import os
 
     from raybench.driver.folder import readable
-    from raybench.driver.job import client_at, describe
+    from raybench.driver.job import client_at, describe, log_end
     from raybench.driver.store import is_url
 
     looks_like_a_path = "/" in job or job.startswith(".")
@@ -80,5 +80,5 @@ def _show_job(job: str, address: str, console: "Console") -> bool:
     else:
         where = f"its run folder {folder}" if folder is not None else "its run folder"
         console.print(f"{where} cannot be read from here; the end of its log:", markup=False)
-        console.print("\n".join(client.get_job_logs(job).splitlines()[-LOG_LINES:]), markup=False, soft_wrap=True)
+        console.print("\n".join(log_end(client, job, LOG_LINES)), markup=False, soft_wrap=True)
     return found.ended
