@@ -9,7 +9,7 @@ import pytest
 from publishers import builder_of, command, publish, state
 
 from raybench import process
-from raybench.errors import PublishError
+from raybench.errors import EngineRefused, PublishError
 from raybench.publish.settings import Flags
 from raybench.publish.state import (
     BEFORE,
@@ -111,3 +111,17 @@ def test_where_nothing_can_be_written_it_is_said_so(tmp_path: Path, options: str
     code, output = command(folder)
     assert code == 0, f"nothing was lost: {output}"
     assert (folder / LOCK).is_file()
+
+
+def test_a_hosts_lock_that_cannot_be_looked_at_is_told_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as a run folder that cannot be written, which would send people to the wrong file."""
+
+    def refuse() -> bool:
+        raise EngineRefused("the lock of this host cannot be opened")
+
+    monkeypatch.setattr("raybench.publish.supervise.host_is_measured", refuse)
+    folder = _folder(tmp_path)
+    with pytest.raises(PublishError, match=r"^the lock of this host cannot be opened$"):
+        publish(folder, {})
