@@ -1,6 +1,5 @@
 """The lock of a host: a second raybench on the same machine waits for a measurement instead of spoiling it."""
 
-import fcntl
 import os
 import pwd
 import tempfile
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from raybench.errors import EngineRefused, NodeLost, RaybenchError
+from raybench.locks import lock_fault, try_lock
 
 PATIENCE_S = 3600.0
 POLL_S = 0.2
@@ -27,14 +27,13 @@ def host_lock(
     """Hold the host: `alone` for a perf unit, shared for evals and engine starts.
 
     Raises NodeLost after an hour, Cancelled as soon as `cancelled` says so, EngineRefused where the lock's file cannot
-    be opened: the engine that waits for it cannot be started by another try.
+    be opened or locked: the engine that waits for it cannot be started by another try.
     """
     descriptor = _open(_path())
-    mode = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     deadline = time.monotonic() + PATIENCE_S
     told = False
     try:
-        while not _try(descriptor, mode):
+        while not _try(descriptor, alone=alone):
             if not told:
                 progress("waiting: another raybench measures on this host")
                 told = True
@@ -51,11 +50,11 @@ def host_lock(
 def host_is_measured() -> bool:
     """True while a perf unit of any raybench owns this host. Looks by holding the lock for the blink of an eye.
 
-    Raises EngineRefused where the lock's file cannot be opened.
+    Raises EngineRefused where the lock's file cannot be opened or locked.
     """
     descriptor = _open(_path())
     try:
-        return not _try(descriptor, fcntl.LOCK_SH)
+        return not _try(descriptor, alone=False)
     finally:
         os.close(descriptor)
 
@@ -101,9 +100,11 @@ def _unopened(path: Path, error: OSError) -> str:
     return f"{what}. It belongs to {owner}, who lets others in with: chmod 644 {path}"
 
 
-def _try(descriptor: int, mode: int) -> bool:
+def _try(descriptor: int, *, alone: bool) -> bool:
     try:
-        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return try_lock(descriptor, alone=alone)
+    except OSError as error:
+        raise EngineRefused(
+            f"the lock of this host, {_path()}, cannot be taken: {lock_fault(error)}. Give raybench a folder for it on "
+            "another file system: TMPDIR names it."
+        ) from error

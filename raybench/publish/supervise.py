@@ -16,7 +16,7 @@ import psutil
 
 from raybench import process
 from raybench.config.publish import PublishConfig, SinkName
-from raybench.errors import EngineRefused, PublishError
+from raybench.errors import EngineRefused, PublishError, StorageError
 from raybench.ledger.journal import LEDGER
 from raybench.node.host import host_is_measured
 from raybench.publish.job import Answer, Job, answer_path, job_path
@@ -44,9 +44,13 @@ class Order:
 
 
 def supervise(order: Order, environment: Mapping[str, str], say: Say) -> bool:
-    """Publish to every sink; True if all of it was read back. Raises PublishError, LedgerError."""
+    """Publish to every sink; True if all of it was read back. Raises PublishError, LedgerError, StorageError."""
     folder = order.folders[0]
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:
+        raise StorageError(f"cannot read {folder}: {error.strerror}.") from error
+    if not is_folder:
         raise PublishError(f"{folder} is no folder. A run folder is what `raybench run` printed as its results.")
     try:
         return _supervise(order, environment, say)

@@ -1,5 +1,6 @@
 """The run folder, the cluster's address, exit codes and lines: the driver's edges without Ray."""
 
+import errno
 import io
 import socket
 from collections.abc import Callable
@@ -52,6 +53,18 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
             check_writable(folder)
     check_writable(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+def test_a_folder_without_locks_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(StorageError, match=r"cannot write the run folder .*: its file system knows no locks \(Func"):
+        check_writable(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_a_folder_that_holds_a_run_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -116,6 +116,16 @@ def test_a_folder_in_which_no_file_can_be_made_is_told(hidden: None) -> None:
         host_is_measured()
 
 
+def test_a_folder_without_locks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(EngineRefused, match=r"cannot be taken: its file system knows no locks \(Function not") as error:
+        host_is_measured()
+    assert error.value.message.endswith("another file system: TMPDIR names it.")
+
+
 def test_a_file_that_somebody_makes_meanwhile_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
 
