@@ -94,7 +94,7 @@ class ClientError(RaybenchError):
 
 
 class StorageError(RaybenchError):
-    """The run folder cannot be written: missing rights, no space, not a folder."""
+    """A folder cannot be written or read: missing rights, no space, no locks, not a folder."""
 
     exit_code = 26
 

@@ -63,7 +63,7 @@ def warm_words(duration: str | None) -> list[str]:
 
 
 def earlier_views(folders: list[Path] | None) -> "tuple[RunView, ...]":
-    """Ledgers of earlier runs, read. Raises LedgerError."""
+    """Ledgers of earlier runs, read. Raises LedgerError, StorageError."""
     from raybench.ledger.journal import read
     from raybench.ledger.view import fold
 

@@ -36,10 +36,24 @@ def _show(run: str, address: str, console: "Console") -> bool:
     from raybench.driver.folder import readable
     from raybench.driver.store import is_url
 
-    if is_url(run) or Path(run).is_dir():
+    if is_url(run) or _may_be_folder(run):
         with readable(run) as folder:
             return _show_folder(folder, console, live=True)
     return _show_job(run, address, console)
+
+
+def _may_be_folder(run: str) -> bool:
+    try:
+        return Path(run).is_dir()
+    except OSError:
+        return True  # reading it says what is wrong with it
+
+
+def _holds_ledger(folder: str) -> bool:
+    try:
+        return (Path(folder) / "ledger.jsonl").is_file()
+    except OSError:
+        return False
 
 
 def _show_folder(folder: Path, console: "Console", *, live: bool) -> bool:
@@ -62,7 +76,7 @@ def _show_job(job: str, address: str, console: "Console") -> bool:
     import os
 
     from raybench.driver.folder import readable
-    from raybench.driver.job import client_at, describe
+    from raybench.driver.job import client_at, describe, log_end
     from raybench.driver.store import is_url
 
     looks_like_a_path = "/" in job or job.startswith(".")
@@ -74,11 +88,11 @@ def _show_job(job: str, address: str, console: "Console") -> bool:
     found = describe(client, job)
     console.print(found.words, markup=False, soft_wrap=True)
     folder = found.run_folder
-    if folder is not None and (is_url(folder) or (Path(folder) / "ledger.jsonl").is_file()):
+    if folder is not None and (is_url(folder) or _holds_ledger(folder)):
         with readable(folder) as there:
             _show_folder(there, console, live=not found.ended)
     else:
         where = f"its run folder {folder}" if folder is not None else "its run folder"
         console.print(f"{where} cannot be read from here; the end of its log:", markup=False)
-        console.print("\n".join(client.get_job_logs(job).splitlines()[-LOG_LINES:]), markup=False, soft_wrap=True)
+        console.print("\n".join(log_end(client, job, LOG_LINES)), markup=False, soft_wrap=True)
     return found.ended

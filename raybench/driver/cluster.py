@@ -5,11 +5,14 @@ import importlib.util
 import logging
 import os
 import platform
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import ray
@@ -18,7 +21,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raybench import __version__
-from raybench.errors import ClusterError
+from raybench.errors import EXIT_SIGTERM, ClusterError
 from raybench.plan.demands import Machine, Slot
 
 PROBE_TIMEOUT_S = 120.0
@@ -42,8 +45,24 @@ class Cluster:
 def connect(address: str, num_private_cpus: int) -> Cluster:
     """Join a cluster: `local` = a private one, `auto` = the one that is there, else a private one, or HOST:PORT.
 
-    `num_private_cpus`: CPUs that a private cluster must at least declare. Raises ClusterError.
+    `num_private_cpus`: CPUs that a private cluster must at least declare. Raises ClusterError. From here on SIGTERM
+    raises SystemExit with the exit code that a shell gives it, until somebody puts another handler in place.
     """
+    try:
+        cluster = _joined(address, num_private_cpus)
+    except SystemExit as error:
+        # Ray's own handler, which it puts in place before it connects: its 15 reads as an exit code of ours.
+        raise SystemExit(EXIT_SIGTERM if error.code == signal.SIGTERM else error.code) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
+    return cluster
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(EXIT_SIGTERM)
+
+
+def _joined(address: str, num_private_cpus: int) -> Cluster:
     found = _address_of_auto() if address == "auto" else address
     if found.startswith("ray://"):
         raise ClusterError(

@@ -12,6 +12,7 @@ from raybench.driver.store import Mirror, Store, is_url
 from raybench.engine.cache import cache_root
 from raybench.errors import ConfigError, LedgerError, StorageError
 from raybench.ledger.journal import LEDGER
+from raybench.locks import lock_fault, try_lock
 from raybench.records.base import content_hash
 from raybench.report.write import GRADES, JSON, MARKDOWN
 
@@ -143,10 +144,12 @@ def check_writable(folder: Path) -> None:
             )
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            probe.write_bytes(b"x" * PROBE_BYTES)
+            with probe.open("wb") as file:
+                file.write(b"x" * PROBE_BYTES)
+                try_lock(file.fileno())  # the journal holds one
         finally:
             probe.unlink(missing_ok=True)
     except FileExistsError as error:
         raise StorageError(f"{folder} is a file, not a folder. Give another --out.") from error
     except OSError as error:
-        raise StorageError(f"cannot write the run folder {folder}: {error.strerror}. Give another --out.") from error
+        raise StorageError(f"cannot write the run folder {folder}: {lock_fault(error)}. Give another --out.") from error

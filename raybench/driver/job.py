@@ -5,6 +5,7 @@ dropped connection.
 """
 
 import asyncio
+import json
 import logging
 import re
 import shlex
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
+from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from raybench import process
@@ -38,6 +40,10 @@ CHATTY = (
 )  # fmt: skip
 """Loggers of Ray that tell of uploads and closed connections between the lines of the job."""
 
+FAULTS = (RayError, OSError, RuntimeError, ValueError, LookupError, TypeError)
+"""What Ray's client raises for a server that does not answer, wants a token, or is none: it takes the answer of
+whatever listens there for JSON with the keys that it looks for."""
+
 
 class JobClient(Protocol):
     """The part of Ray's client that is used here."""
@@ -50,6 +56,10 @@ class JobClient(Protocol):
 
     def get_job_info(self, job_id: str) -> Any:
         """Ray's JobDetails."""
+        ...
+
+    def get_job_logs(self, job_id: str) -> str:
+        """The log so far."""
         ...
 
     def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
@@ -102,9 +112,11 @@ def client_at(address: str, env: Mapping[str, str]) -> JobSubmissionClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return JobSubmissionClient(address)
-    except (OSError, RuntimeError, ValueError) as error:
+    except AuthenticationError as error:
+        raise _refused(error) from error
+    except FAULTS as error:
         raise ClusterError(
-            f"no job server answers at {address}: {str(error).splitlines()[0]} Give the dashboard's address (port 8265 "
+            f"no job server answers at {address}: {_reason(error)}. Give the dashboard's address (port 8265 "
             "by default; `ray dashboard cluster.yaml` forwards it). A head started without ray[default] has none."
         ) from error
 
@@ -123,9 +135,11 @@ def submit(client: JobClient, order: JobOrder, say: Callable[[str], None]) -> No
                 metadata=dict(order.metadata),
             )  # fmt: skip
             return
-        except (OSError, RuntimeError) as error:
+        except AuthenticationError as error:
+            raise _refused(error) from error
+        except FAULTS as error:
             if "No available agent" not in str(error) or time.monotonic() > limit_s:
-                reason = str(error).strip().splitlines()[-1]
+                reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
                 raise ClusterError(f"the job was not accepted: {reason}") from error
         if not told:
             say("waiting for the head's job agent")
@@ -137,7 +151,7 @@ async def follow(client: JobClient, job: str, write: Callable[[str], None], pati
     """Write the job's log as it comes until the job has ended; returns Ray's details of it.
 
     A lost connection is made again and the log goes on where it stopped. Raises ClusterError after `patience_s` without
-    an answer.
+    an answer, and at once where the server wants a token.
     """
     loop = asyncio.get_running_loop()
     num_written = 0
@@ -160,11 +174,13 @@ async def follow(client: JobClient, job: str, write: Callable[[str], None], pati
             heard_s = loop.time()
             if JobStatus(details.status).is_terminal() and error is None:
                 return details
-        except (OSError, RuntimeError) as lost:
+        except AuthenticationError as refusal:
+            raise _refused(refusal) from refusal
+        except FAULTS as lost:
             error = lost
         if loop.time() - heard_s > patience_s:
             raise ClusterError(
-                f"the job server has not answered for {patience_s:.0f} s ({str(error).splitlines()[0]}). The job may "
+                f"the job server has not answered for {patience_s:.0f} s ({_reason(error)}). The job may "
                 f"go on: look with raybench status {job} once the server is back."
             ) from error
         await asyncio.sleep(min(POLL_S, patience_s / 4))
@@ -214,16 +230,18 @@ class JobStanding:
 
 
 def describe(client: JobClient, job: str) -> JobStanding:
-    """Where a job stands. Raises ClusterError for an id that the cluster does not know."""
+    """Where a job stands. Raises ClusterError, also for an id that the cluster does not know."""
     try:
         details = client.get_job_info(job)
-    except (OSError, RuntimeError) as error:
+        state = JobStatus(details.status)
+    except AuthenticationError as error:
+        raise _refused(error) from error
+    except FAULTS as error:
         if "404" in str(error) or "does not exist" in str(error):
             raise ClusterError(
                 f"there is no folder and no job {job}. `ray job list --address ...` lists the jobs of a cluster."
             ) from error
-        raise ClusterError(f"the job server does not answer: {str(error).splitlines()[0]}") from error
-    state = JobStatus(details.status)
+        raise ClusterError(f"the job server does not answer: {_reason(error)}") from error
     words = [f"job {job}: {state.value}"]
     if state.is_terminal():
         end = end_of(details)
@@ -233,3 +251,31 @@ def describe(client: JobClient, job: str) -> JobStanding:
     if known := [f"{name} {metadata[name]}" for name in ("config_digest", "git_sha") if name in metadata]:
         words.append(f"  {', '.join(known)}")
     return JobStanding(state.is_terminal(), "\n".join(words), metadata.get("run_folder"))
+
+
+def log_end(client: JobClient, job: str, num_lines: int) -> list[str]:
+    """The last lines of a job's log. Raises ClusterError."""
+    try:
+        return client.get_job_logs(job).splitlines()[-num_lines:]
+    except AuthenticationError as error:
+        raise _refused(error) from error
+    except FAULTS as error:
+        raise ClusterError(
+            f"the job server does not give the log of {job}: {_reason(error)}. Its head keeps it under "
+            f"/tmp/ray/session_latest/logs/job-driver-{job}.log."
+        ) from error
+
+
+def _refused(error: AuthenticationError) -> ClusterError:
+    return ClusterError(
+        f"the job server lets nobody in without its token ({_reason(error)}). Set RAY_AUTH_MODE=token and "
+        "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH, a file that holds it) here to what the cluster was started with."
+    )
+
+
+def _reason(error: Exception | None) -> str:
+    """One line of what Ray's client met, which may hold a whole page."""
+    if isinstance(error, LookupError | TypeError | json.JSONDecodeError):
+        return f"what answers there is no job server of Ray ({type(error).__name__}: {error})"
+    text = error.message if isinstance(error, AuthenticationError) else str(error)
+    return (text.strip() or type(error).__name__).splitlines()[0].rstrip(" .:")[:300]

@@ -322,7 +322,7 @@ class _Loop:
         """Run to the end and stop everything; returns how it ended. `hold`: wait for a signal before the end."""
         loop, is_whole = asyncio.get_running_loop(), False
         for number in SIGNAL_EXITS:
-            # After ray.init, which puts handlers of its own in place.
+            # After `connect`, which puts a handler in place that knows no drain.
             loop.add_signal_handler(number, self._interrupt, number)
         works = (self._chronicle.keep_showing(), self._keep_watching(), self._keep_asking())
         aside = begin(works, lambda error: self._fleet.occurrences.put_nowait(Occurrence(None, bug=error)))

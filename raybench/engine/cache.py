@@ -1,6 +1,5 @@
 """The cache folder of a machine and its locks: environments and models are made once, whoever asks first."""
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -9,9 +8,14 @@ from pathlib import Path
 
 from raybench.engine.base import Progress
 from raybench.errors import StorageError
+from raybench.locks import NO_LOCKS, lock_fault, try_lock
 
 POLL_S = 0.2
 REPORT_EVERY_S = 10.0
+
+
+class NoLocks(StorageError):
+    """The file system of a cache knows no locks."""
 
 
 def cache_root(env: Mapping[str, str] | None = None) -> Path:
@@ -25,7 +29,8 @@ def cache_root(env: Mapping[str, str] | None = None) -> Path:
 
 @contextmanager
 def locked(path: Path, what: str, progress: Progress) -> Iterator[int]:
-    """Hold the lock file `path` alone; yields its descriptor. Raises StorageError where it cannot be made.
+    """Hold the lock file `path` alone; yields its descriptor. Raises StorageError where it cannot be made,
+    NoLocks where the file system knows none.
 
     A child that inherits the descriptor keeps the lock: pip that outlives a killed raybench keeps the next one out.
     """
@@ -38,7 +43,13 @@ def locked(path: Path, what: str, progress: Progress) -> Iterator[int]:
             "Set RAYBENCH_CACHE to a folder that you can write to."
         ) from error
     try:
-        _wait(descriptor, what, progress)
+        try:
+            _wait(descriptor, what, progress)
+        except OSError as error:
+            kind = NoLocks if error.errno in NO_LOCKS else StorageError
+            raise kind(
+                f"{path} cannot be locked: {lock_fault(error)}. Set RAYBENCH_CACHE to a folder on another file system."
+            ) from error
         yield descriptor
     finally:
         os.close(descriptor)
@@ -47,15 +58,11 @@ def locked(path: Path, what: str, progress: Progress) -> Iterator[int]:
 def _wait(descriptor: int, what: str, progress: Progress) -> None:
     began = time.monotonic()
     reported = began - REPORT_EVERY_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() - reported >= REPORT_EVERY_S:
-                reported = time.monotonic()
-                progress(f"waiting for another process that makes {what} ({reported - began:.0f} s)")
-            time.sleep(POLL_S)
+    while not try_lock(descriptor):
+        if time.monotonic() - reported >= REPORT_EVERY_S:
+            reported = time.monotonic()
+            progress(f"waiting for another process that makes {what} ({reported - began:.0f} s)")
+        time.sleep(POLL_S)
 
 
 def folder_mib(folder: Path) -> float:

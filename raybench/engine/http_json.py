@@ -55,12 +55,20 @@ def ask(
         with opener.open(request, timeout=timeout_s) as response:
             return Answer(response.status, _decoded(response.read()))
     except urllib.error.HTTPError as error:
-        with error:
-            return Answer(error.code, _decoded(error.read()), f"HTTP {error.code}")
+        return Answer(error.code, _body_of(error), f"HTTP {error.code}")
     except urllib.error.URLError as error:
         return Answer(None, None, str(error.reason))
     except (OSError, http.client.HTTPException, ValueError) as error:
         return Answer(None, None, f"{type(error).__name__}: {error}")
+
+
+def _body_of(error: urllib.error.HTTPError) -> JsonValue:
+    """What came with an error; None where it does not come whole, as from a server that is just going down."""
+    try:
+        with error:
+            return _decoded(error.read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
 
 
 def _decoded(body: bytes) -> JsonValue:

@@ -5,7 +5,6 @@ hub's limit of requests. What is whole is noted beside it (commit, files, sizes)
 network at all any more, and any other one survives a hub that does not answer.
 """
 
-import errno
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from pydantic import JsonValue
 from raybench import process
 from raybench.config.schema import ModelConfig
 from raybench.engine.base import Progress
-from raybench.engine.cache import cache_root, folder_mib, locked
+from raybench.engine.cache import NoLocks, cache_root, folder_mib, locked
 from raybench.engine.redaction import redact
 from raybench.engine.task import TIMED_OUT, Task, run_task
 from raybench.errors import EngineRefused, EngineStartError, StorageError
@@ -95,16 +94,14 @@ class _Cache:
         try:
             lock = locked(self.root / NOTES / f"{self._plain}.lock", what, progress)
             lock.__enter__()
+        except NoLocks:
+            progress(f"the file system of {self.root} knows no locks: nodes may download side by side")
+            yield
+            return
         except StorageError:
             # A cache that others fill, and that we may only read.
             lock = locked(cache_root() / "models" / f"fetch-{self._plain}.lock", what, progress)
             lock.__enter__()
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-                raise
-            progress(f"the file system of {self.root} knows no locks: nodes may download side by side")
-            yield
-            return
         try:
             yield
         finally:

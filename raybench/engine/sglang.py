@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from raybench.engine.base import Launch, Progress, RenderedPrompt
 from raybench.engine.command import argv_of, environment_of, merged_args, settings_of
 from raybench.engine.environment import resolve
@@ -193,11 +195,15 @@ class SglangEngine:
         server, self._server = self._server, None
         if server is None:
             return
-        if self._ready and server.end() is None:
-            # SIGTERM makes SGLang finish all requests first, without a limit.
-            ask(f"{self.url}/abort_request", timeout_s=2, api_key=self.api_key, content={"rid": "", "abort_all": True})
-        self._ready = False
-        server.stop(grace_s)
+        try:
+            if self._ready and server.end() is None:
+                # SIGTERM makes SGLang finish all requests first, without a limit.
+                content: dict[str, JsonValue] = {"rid": "", "abort_all": True}
+                ask(f"{self.url}/abort_request", timeout_s=2, api_key=self.api_key, content=content)
+        finally:
+            # Nobody else knows the server any more.
+            self._ready = False
+            server.stop(grace_s)
 
     def _not_started(self, how: str, exit_status: int | None) -> EngineStartError:
         log = self._log_text()

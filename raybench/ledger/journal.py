@@ -10,7 +10,6 @@ A record is the kernel's when `append` returns: the death of the driver cannot u
 a power cut cannot either, is seen to by a thread of its own: a disk that is slow to sync must not keep a fleet waiting.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +20,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from raybench.errors import LedgerError, StorageError
+from raybench.errors import LedgerError, RaybenchError, StorageError
+from raybench.locks import lock_fault, try_lock
 from raybench.records import LEDGER_VERSION, Kind, LedgerRecord
 
 LEDGER = "ledger.jsonl"
@@ -62,7 +62,14 @@ class Journal:
             raise StorageError(f"cannot make the run folder {folder}: {error}. Give another --out.") from error
         except OSError as error:
             raise StorageError(f"cannot make the run folder {folder}: {error.strerror}. Give another --out.") from error
-        _lock(descriptor, folder)
+        try:
+            _lock(descriptor, folder)
+        except RaybenchError as error:
+            os.close(descriptor)
+            if isinstance(error, StorageError):
+                # Empty, it would only be in the way of the next try.
+                (folder / LEDGER).unlink(missing_ok=True)
+            raise
         return cls(folder, (), descriptor, now)
 
     @classmethod
@@ -73,12 +80,12 @@ class Journal:
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}.") from error
-        _lock(descriptor, folder)
-        data = path.read_bytes()
-        records, num_whole_bytes = parse(data, path)
-        if num_whole_bytes < len(data):
-            os.ftruncate(descriptor, num_whole_bytes)
-            os.fsync(descriptor)
+        try:
+            _lock(descriptor, folder)
+            records = _repaired(descriptor, path)
+        except BaseException:
+            os.close(descriptor)
+            raise
         return cls(folder, records, descriptor, now), records
 
     def append(
@@ -234,19 +241,49 @@ def _sync_file(path: Path) -> None:
 
 
 def ledger_path(folder: Path) -> Path:
-    """Path of the ledger in a run folder. Raises LedgerError when there is none."""
+    """Path of the ledger in a run folder. Raises LedgerError when there is none, StorageError where nobody can tell."""
     path = folder / LEDGER
-    if not folder.is_dir():
-        raise LedgerError(f"{folder} is no folder. A run folder is what `raybench run` printed as its results.")
-    if not path.is_file():
-        raise LedgerError(f"{folder} holds no {LEDGER}: it is no run folder of raybench.")
+    try:
+        if not folder.is_dir():
+            raise LedgerError(f"{folder} is no folder. A run folder is what `raybench run` printed as its results.")
+        if not path.is_file():
+            raise LedgerError(f"{folder} holds no {LEDGER}: it is no run folder of raybench.")
+    except OSError as error:
+        raise _unreadable(path, error) from error
     return path
 
 
 def read(folder: Path) -> tuple[LedgerRecord, ...]:
-    """All whole records of a run folder, in order; a torn last line is left alone. Raises LedgerError."""
+    """All whole records of a run folder, in order; a torn last line is left alone.
+
+    Raises LedgerError, and StorageError for a folder that cannot be read.
+    """
     path = ledger_path(folder)
-    records, _ = parse(path.read_bytes(), path)
+    records, _ = parse(_bytes_of(path), path)
+    return records
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot read {path}: {error.strerror}. Read it as a user who may, or from where it can be.")
+
+
+def _repaired(descriptor: int, path: Path) -> tuple[LedgerRecord, ...]:
+    """Records of a ledger that is ours to write, its torn last line cut off. Raises LedgerError, StorageError."""
+    data = _bytes_of(path)
+    records, num_whole_bytes = parse(data, path)
+    try:
+        if num_whole_bytes < len(data):
+            os.ftruncate(descriptor, num_whole_bytes)
+            os.fsync(descriptor)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}.") from error
     return records
 
 
@@ -314,7 +351,10 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 def _lock(descriptor: int, folder: Path) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_ours = try_lock(descriptor)
     except OSError as error:
-        os.close(descriptor)
-        raise LedgerError(f"{folder} is being written by another raybench. Wait for it, or end it first.") from error
+        raise StorageError(
+            f"{folder / LEDGER} cannot be locked: {lock_fault(error)}. Give an --out on another file system."
+        ) from error
+    if not is_ours:
+        raise LedgerError(f"{folder} is being written by another raybench. Wait for it, or end it first.")

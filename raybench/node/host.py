@@ -1,17 +1,19 @@
 """The lock of a host: a second raybench on the same machine waits for a measurement instead of spoiling it."""
 
-import fcntl
 import os
+import pwd
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from raybench.errors import NodeLost, RaybenchError
+from raybench.errors import EngineRefused, NodeLost, RaybenchError
+from raybench.locks import lock_fault, try_lock
 
 PATIENCE_S = 3600.0
 POLL_S = 0.2
+EVERYBODY_READS = 0o444
 
 
 class Cancelled(RaybenchError):
@@ -24,14 +26,14 @@ def host_lock(
 ) -> Iterator[None]:
     """Hold the host: `alone` for a perf unit, shared for evals and engine starts.
 
-    Raises NodeLost after an hour, Cancelled as soon as `cancelled` says so.
+    Raises NodeLost after an hour, Cancelled as soon as `cancelled` says so, EngineRefused where the lock's file cannot
+    be opened or locked: the engine that waits for it cannot be started by another try.
     """
     descriptor = _open(_path())
-    mode = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     deadline = time.monotonic() + PATIENCE_S
     told = False
     try:
-        while not _try(descriptor, mode):
+        while not _try(descriptor, alone=alone):
             if not told:
                 progress("waiting: another raybench measures on this host")
                 told = True
@@ -46,10 +48,13 @@ def host_lock(
 
 
 def host_is_measured() -> bool:
-    """True while a perf unit of any raybench owns this host. Looks by holding the lock for the blink of an eye."""
+    """True while a perf unit of any raybench owns this host. Looks by holding the lock for the blink of an eye.
+
+    Raises EngineRefused where the lock's file cannot be opened or locked.
+    """
     descriptor = _open(_path())
     try:
-        return not _try(descriptor, fcntl.LOCK_SH)
+        return not _try(descriptor, alone=False)
     finally:
         os.close(descriptor)
 
@@ -59,16 +64,47 @@ def _path() -> Path:
 
 
 def _open(path: Path) -> int:
+    try:
+        descriptor = _opened(path)
+    except OSError as error:
+        raise EngineRefused(_unopened(path, error)) from error
+    about = os.fstat(descriptor)
+    if about.st_uid == os.geteuid() and about.st_mode & EVERYBODY_READS != EVERYBODY_READS:
+        # A umask of 077 would keep all other users out, for as long as the file lies there.
+        os.fchmod(descriptor, 0o644)
+    return descriptor
+
+
+def _opened(path: Path) -> int:
     # Reading suffices for a lock, and is all that another user's file allows; Linux refuses O_CREAT on such a file in a
     # sticky folder (fs.protected_regular).
-    if path.exists():
-        return os.open(path, os.O_RDONLY)
-    return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
-
-
-def _try(descriptor: int, mode: int) -> bool:
     try:
-        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:  # somebody else made it meanwhile
+            return os.open(path, os.O_RDONLY)
+
+
+def _unopened(path: Path, error: OSError) -> str:
+    what = f"the lock of this host, {path}, cannot be opened ({error.strerror})"
+    try:
+        owner_id = path.stat().st_uid
+    except OSError:
+        return f"{what}. Give raybench a folder for it that all users of this machine can write to: TMPDIR names it."
+    try:
+        owner = pwd.getpwuid(owner_id).pw_name
+    except KeyError:
+        owner = f"user {owner_id}"
+    return f"{what}. It belongs to {owner}, who lets others in with: chmod 644 {path}"
+
+
+def _try(descriptor: int, *, alone: bool) -> bool:
+    try:
+        return try_lock(descriptor, alone=alone)
+    except OSError as error:
+        raise EngineRefused(
+            f"the lock of this host, {_path()}, cannot be taken: {lock_fault(error)}. Give raybench a folder for it on "
+            "another file system: TMPDIR names it."
+        ) from error

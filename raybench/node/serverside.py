@@ -1,8 +1,8 @@
 """Looks at a server's own metrics beside a load, from a thread: never at /health, which makes some servers generate."""
 
+import http.client
 import threading
 import time
-import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
@@ -63,6 +63,9 @@ class MetricsSampler:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
         try:
             with opener.open(urllib.request.Request(self._url, headers=self._headers), timeout=TIMEOUT_S) as response:
-                return response.read(MAX_BYTES).decode(errors="replace") if response.status == 200 else None
-        except (OSError, urllib.error.URLError, ValueError):
-            return None
+                page = response.read(MAX_BYTES)
+                # A read with a limit says nothing of what is missing, and a number cut in two is another number.
+                is_whole = not response.length or len(page) == MAX_BYTES
+                return page.decode(errors="replace") if response.status == 200 and is_whole else None
+        except (OSError, http.client.HTTPException, ValueError):
+            return None  # http.client's own errors are no OSError: one look must not end the thread

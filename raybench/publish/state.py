@@ -1,6 +1,5 @@
 """`publish.json`: how far each sink came, read by whoever started the publisher; and the publisher's lock."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from raybench.errors import PublishError
+from raybench.locks import lock_fault, try_lock
 from raybench.records import Record
 
 STATE = "publish.json"
@@ -107,11 +107,15 @@ def publisher_lock(folder: Path) -> Iterator[None]:
         raise PublishError(f"{folder} cannot be written: {error.strerror}. Publish from where it can.") from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = try_lock(descriptor)
         except OSError as error:
             raise PublishError(
-                f"another publisher is at work on {folder}. Wait for it ({STATE} says how far it is), then try again."
+                f"{folder} cannot be locked: {lock_fault(error)}. Publish a copy of it on another file system."
             ) from error
+        if not is_ours:
+            raise PublishError(
+                f"another publisher is at work on {folder}. Wait for it ({STATE} says how far it is), then try again."
+            )
         yield
     finally:
         os.close(descriptor)

@@ -16,7 +16,7 @@ import psutil
 
 from raybench import process
 from raybench.config.publish import PublishConfig, SinkName
-from raybench.errors import PublishError
+from raybench.errors import EngineRefused, PublishError, StorageError
 from raybench.ledger.journal import LEDGER
 from raybench.node.host import host_is_measured
 from raybench.publish.job import Answer, Job, answer_path, job_path
@@ -44,9 +44,13 @@ class Order:
 
 
 def supervise(order: Order, environment: Mapping[str, str], say: Say) -> bool:
-    """Publish to every sink; True if all of it was read back. Raises PublishError, LedgerError."""
+    """Publish to every sink; True if all of it was read back. Raises PublishError, LedgerError, StorageError."""
     folder = order.folders[0]
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:
+        raise StorageError(f"cannot read {folder}: {error.strerror}.") from error
+    if not is_folder:
         raise PublishError(f"{folder} is no folder. A run folder is what `raybench run` printed as its results.")
     try:
         return _supervise(order, environment, say)
@@ -139,7 +143,7 @@ def _follow(order: Order, settings: PublishConfig, environment: Mapping[str, str
             size = (folder / LEDGER).stat().st_size
             if not online or size == sent_bytes:
                 due = time.monotonic() + settings.follow_every_s
-            elif not host_is_measured():
+            elif not _is_measured():
                 state = _publish(order, "wandb", settings, environment, live=True)
                 sent_bytes = size if state.state == "published" else sent_bytes
                 due = time.monotonic() + settings.follow_every_s
@@ -152,7 +156,7 @@ def _settle(
     """Publish what is there, when nobody measures on this machine: another raybench may, when our run is long over."""
     deadline, told = time.monotonic() + PATIENCE_S, False
     while True:
-        if not host_is_measured():
+        if not _is_measured():
             state = _publish(order, name, settings, environment, live=False)
             if state.state != "waiting":
                 return state
@@ -166,6 +170,13 @@ def _settle(
             write_state(order.folders[0], entry(order, name), late)
             return late
         time.sleep(POLL_S)
+
+
+def _is_measured() -> bool:
+    try:
+        return host_is_measured()
+    except EngineRefused as error:
+        raise PublishError(error.message) from error
 
 
 def _publish(
@@ -223,7 +234,7 @@ def _run(folder: Path, job: Job, environment: Mapping[str, str]) -> Answer | Non
         env = child_environment(environment) | {"TMPDIR": scratch}
         child = process.start_tied(argv, env=env, cwd=folder, log=log)
         deadline = time.monotonic() + limit_s
-        while child.poll() is None and time.monotonic() < deadline and not host_is_measured():
+        while child.poll() is None and time.monotonic() < deadline and not _is_measured():
             time.sleep(POLL_S / 4)
         if child.poll() is None:
             kill_tree(child.pid)

@@ -1,6 +1,5 @@
 """Whether a run still goes on: what its ledger's end and its lock say. Cheap enough to ask all the time."""
 
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -9,6 +8,7 @@ from raybench.config.publish import PublishConfig
 from raybench.ledger.bodies import RunBody
 from raybench.ledger.journal import LEDGER, read
 from raybench.ledger.view import fold
+from raybench.locks import try_lock
 from raybench.records import LedgerRecord
 
 ENDS = ("end", "interrupted")
@@ -29,7 +29,7 @@ def ended(records: tuple[LedgerRecord, ...]) -> bool:
 def publish_settings(folder: Path) -> PublishConfig:
     """Settings of the last session, from its record alone: whoever supervises a publication needs no samples.
 
-    Raises LedgerError for a ledger that cannot be read.
+    Raises LedgerError, StorageError for a ledger that cannot be read.
     """
     try:
         with (folder / LEDGER).open("rb") as file:
@@ -54,9 +54,8 @@ def being_written(folder: Path) -> bool:
     """True while a raybench holds the ledger's lock. Held by us for the blink of an eye in which we look."""
     descriptor = os.open(folder / LEDGER, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return not try_lock(descriptor, alone=False)
     except OSError:
-        return True
+        return False  # a copy, on a file system without locks: no raybench can write there
     finally:
         os.close(descriptor)
-    return False

@@ -59,7 +59,7 @@ def exit_code_of(report: Report, infrastructure: int | None, *, strict: bool) ->
 
 
 def read_report(folder: Path) -> Report:
-    """The report of a run folder, made anew from its ledger. Raises LedgerError."""
+    """The report of a run folder, made anew from its ledger. Raises LedgerError, StorageError."""
     view = fold(read(folder))
     return make_report(view, rows_findings(view, folder))
 

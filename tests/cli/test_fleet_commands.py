@@ -61,6 +61,7 @@ def test_status_of_a_run_folder_is_a_page_and_changes_nothing(tmp_path: Path) ->
     ("run", "code", "message"),
     [
         ("runs/none", 13, "runs/none is no folder"),
+        (f"./{'x' * 300}", 26, "File name too long"),
         ("raybench-x-1", 20, "no job server answers at http://127.0.0.1:1"),
     ],
 )

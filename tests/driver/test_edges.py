@@ -1,9 +1,15 @@
 """The run folder, the cluster's address, exit codes and lines: the driver's edges without Ray."""
 
 import asyncio
+import errno
 import io
+import os
+import signal
 import socket
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,6 +60,18 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
             check_writable(folder)
     check_writable(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+def test_a_folder_without_locks_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(StorageError, match=r"cannot write the run folder .*: its file system knows no locks \(Func"):
+        check_writable(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_a_folder_that_holds_a_run_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -123,6 +141,47 @@ def test_auto_takes_no_notice_of_a_cluster_that_died(tmp_path: Path, monkeypatch
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         hint.write_text(address)
         assert cluster._address_of_auto() == address
+
+
+@pytest.fixture
+def sigterm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The handler and the variables as they were, after a cluster that is none was joined."""
+    for name in ("RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
+        monkeypatch.setenv(name, os.environ.get(name, "0"))
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_ends_with_its_exit_code_once_a_cluster_is_there(
+    monkeypatch: pytest.MonkeyPatch, sigterm: None
+) -> None:
+    monkeypatch.setattr(
+        cluster.ray, "init", lambda **_: signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+    )
+    assert connect("local", 1).private
+    with pytest.raises(SystemExit) as error:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert error.value.code == 143
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(int(signal.SIGTERM), 143), (1, 1)])
+def test_sigterm_while_ray_connects_ends_with_its_exit_code_too(
+    monkeypatch: pytest.MonkeyPatch, sigterm: None, code: int, exit_code: int
+) -> None:
+    monkeypatch.setattr(cluster.ray, "init", lambda **_: sys.exit(code))
+    with pytest.raises(SystemExit) as error:
+        connect("local", 1)
+    assert error.value.code == exit_code
+
+
+def test_a_thread_that_connects_leaves_the_handlers_alone(monkeypatch: pytest.MonkeyPatch, sigterm: None) -> None:
+    monkeypatch.setattr(cluster.ray, "init", lambda **_: None)
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(connect, "local", 1).result().private
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_every_cause_has_its_exit_code() -> None:

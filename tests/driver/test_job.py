@@ -1,15 +1,19 @@
 """A job is submitted with what it needs, followed through lost connections, and ended with the driver's exit code."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raybench.driver import job
-from raybench.driver.job import STOP_GRACE_S, JobOrder, client_at, end_of, follow, provenance, submit
+from raybench.driver.job import STOP_GRACE_S, JobOrder, client_at, describe, end_of, follow, log_end, provenance, submit
 from raybench.errors import ClusterError
 
 
@@ -48,6 +52,9 @@ class Server:
             raise ConnectionError("Failed to connect")
         return self.end
 
+    def get_job_logs(self, job_id: str) -> str:
+        return self.log
+
     async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
         if self.silent:
             raise RuntimeError("WebSocket connection closed unexpectedly")
@@ -56,6 +63,39 @@ class Server:
             yield self.log[start : start + 7 if stop is None else min(start + 7, stop)]
         if stop is not None:
             raise RuntimeError("WebSocket connection closed unexpectedly")
+
+
+VERSION = json.dumps({"version": "4", "ray_version": "2.55.0"})
+
+
+@contextmanager
+def answering(status: int, body: str, routes: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Address of a server that gives everybody the same answer, but for these routes."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            known = (routes or {}).get(self.path)
+            content = (body if known is None else known).encode()
+            self.send_response(status if known is None else 200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_PUT = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +191,81 @@ def test_a_variable_that_ray_would_put_above_the_address_is_named() -> None:
 def test_nobody_at_the_address_is_one_message() -> None:
     with pytest.raises(ClusterError, match=r"no job server answers at http://127\.0\.0\.1:1: "):
         client_at("http://127.0.0.1:1", {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:1/"})
+
+
+TOKEN = "Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+NO_RAY = "what answers there is no job server of Ray"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (401, "who are you", rf"lets nobody in without its token \(Authentication required: who are you\)\. {TOKEN}"),
+        (403, "", rf"lets nobody in without its token \(Authentication failed\)\. {TOKEN}"),
+        (200, "{}", rf"no job server answers at http://127.*: {NO_RAY} \(KeyError: 'ray_version'\)\. Give the dash"),
+        (200, "[]", rf"{NO_RAY} \(TypeError: "),
+        (200, "<html>", rf"{NO_RAY} \(JSONDecodeError: "),
+        (404, "", "no job server answers at .*: Version check returned 404"),
+        (500, "", "no job server answers at .*: 500 Server Error"),
+    ],
+)
+def test_a_server_that_is_closed_or_no_job_server_is_one_message(status: int, body: str, words: str) -> None:
+    with answering(status, body) as address, pytest.raises(ClusterError, match=words) as error:
+        client_at(address, {})
+    assert error.value.exit_code == 20
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (401, "token gone", {"*": r"lets nobody in without its token \(Authentication required: token gone"}),
+        (
+            500, "broken",
+            {
+                "submit": "the job was not accepted: Request failed with status code 500: broken",
+                "follow": r"has not answered for 0 s \(Request failed with status code 500: broken",
+                "describe": "the job server does not answer: Request failed with status code 500: broken",
+                "log_end": "does not give the log of id-1: Request failed with status code 500: broken",
+            },
+        ),
+        (
+            200, "[]",
+            {
+                "submit": "the job was not accepted: ", "follow": NO_RAY, "describe": f"does not answer: {NO_RAY}",
+                "log_end": f"does not give the log of id-1: {NO_RAY}.*logs/job-driver-id-1.log",
+            },
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # Ray's own call
+@pytest.mark.parametrize("what", ["submit", "follow", "describe", "log_end"])
+def test_a_server_that_turns_bad_later_is_one_message_too(
+    tmp_path: Path, what: str, status: int, body: str, words: dict[str, str]
+) -> None:
+    with answering(status, body, {"/api/version": VERSION}) as address:
+        client = client_at(address, {})
+        with pytest.raises(ClusterError, match=words.get("*") or words[what]):
+            match what:
+                case "submit":
+                    submit(client, order(tmp_path), pytest.fail)
+                case "follow":
+                    # A refused token is told at once: the test's own limit is far below this patience.
+                    asyncio.run(follow(client, "id-1", pytest.fail, 3600.0 if status == 401 else 0.05))
+                case "describe":
+                    describe(client, "id-1")
+                case _:
+                    log_end(client, "id-1", 3)
+
+
+def test_a_job_that_the_server_does_not_know_is_named() -> None:
+    with answering(404, "", {"/api/version": VERSION}) as address:
+        client = client_at(address, {})
+        with pytest.raises(ClusterError, match=r"there is no folder and no job id-1\. `ray job list"):
+            describe(client, "id-1")
+
+
+def test_the_end_of_a_log_is_its_last_lines() -> None:
+    assert log_end(Server(log="1\n2\n3\n"), "id-1", 2) == ["2", "3"]
 
 
 def test_the_commit_of_the_configuration_goes_along(tmp_path: Path) -> None:

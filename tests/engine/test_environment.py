@@ -1,6 +1,8 @@
 """The choice of the interpreter, and a managed environment with a pip that is a stand-in."""
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import pytest
 
 from raybench.config.schema import Managed, ManagedEnvironment, PythonEnvironment
 from raybench.engine import environment, managed
-from raybench.engine.cache import cache_root, folder_mib, locked
+from raybench.engine.cache import NoLocks, cache_root, folder_mib, locked
 from raybench.engine.environment import resolve
 from raybench.engine.interpreter import sglang_version
 from raybench.engine.pins import DEFAULT_VERSION, PINS
@@ -217,6 +219,26 @@ with locked(Path({str(lock)!r}), "it", print) as held:
 
     with locked(lock, "the environment", on_wait):
         assert "waiting for another process that makes the environment" in waited[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.EOPNOTSUPP, NoLocks, "its file system knows no locks (Operation not supported)"),
+        (errno.EIO, StorageError, "Input/output error"),
+    ],
+)
+def test_a_cache_that_cannot_be_locked_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[StorageError], words: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    told = re.escape(f"some.lock cannot be locked: {words}. Set RAYBENCH_CACHE to a folder on another file system.")
+    with pytest.raises(StorageError, match=told) as error, locked(tmp_path / "some.lock", "it", print):
+        raise AssertionError("held")
+    assert type(error.value) is kind
 
 
 def test_the_size_of_a_folder(tmp_path: Path) -> None:

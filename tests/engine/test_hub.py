@@ -194,7 +194,7 @@ def test_a_file_system_without_locks_is_told_and_used(
     def refuse(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("raybench.engine.cache.fcntl.flock", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     said: list[str] = []
     fetch(FLOATING, AROUND, said.append)
     assert said[0].endswith("knows no locks: nodes may download side by side")

@@ -62,6 +62,22 @@ def test_start_ask_stop(make_launch: LaunchMaker) -> None:
     engine.stop(2)
 
 
+def test_a_server_whose_requests_cannot_be_aborted_is_ended_all_the_same(
+    make_launch: LaunchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = make_launch()
+    engine = make_engine(launch)
+    engine.start(nothing)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("raybench.engine.sglang.ask", refuse)
+    with pytest.raises(MemoryError):
+        engine.stop(2)
+    assert gone(launch.run_id)
+
+
 def test_the_environment_of_the_server_is_clean(make_launch: LaunchMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_ADDRESS", "WANDB_API_KEY", "VIRTUAL_ENV", "OMP_NUM_THREADS", "HF_TOKEN"):
         monkeypatch.setenv(name, "from the parent")

@@ -1,9 +1,12 @@
 """The journal: append, torn lines, foreign files, a second writer, a full disk."""
 
+import errno
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -126,6 +129,65 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         Journal.resume(tmp_path / "r")
     journal.close()
     Journal.resume(tmp_path / "r")[0].close()
+
+
+def refuse(number: int) -> Callable[..., NoReturn]:
+    """Stands in for a system call; root, who runs some tests, may do everything."""
+
+    def call(*_: object, **__: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("x" * 300)
+    with pytest.raises(StorageError, match=re.escape(f"cannot read {long / LEDGER}: File name too long. Read it as")):
+        read(long)
+    started(tmp_path / "r").close()
+    for call in ("stat", "read_bytes"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, call, refuse(errno.EACCES))
+            for look in (read, Journal.resume):
+                with pytest.raises(StorageError, match=r"cannot read .*/r/ledger\.jsonl: Permission denied") as error:
+                    look(tmp_path / "r")
+                assert error.value.exit_code == 26
+    Journal.resume(tmp_path / "r")[0].close()  # those before have let its lock go
+
+
+@pytest.mark.parametrize("call", ["open", "ftruncate", "fsync"])
+def test_a_ledger_that_cannot_be_repaired_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    started(tmp_path / "r").close()
+    path = tmp_path / "r" / LEDGER
+    path.write_bytes(path.read_bytes() + b"{")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse(errno.EROFS))
+        with pytest.raises(StorageError, match=r"cannot write .*/r/ledger\.jsonl: Read-only file system"):
+            Journal.resume(tmp_path / "r")
+    Journal.resume(tmp_path / "r")[0].close()
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOLCK, "its file system knows no locks (No locks available)"),
+        (errno.ENOSYS, "its file system knows no locks (Function not implemented)"),
+        (errno.EOPNOTSUPP, "its file system knows no locks (Operation not supported)"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_a_file_system_without_locks_is_not_taken_for_another_raybench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    started(tmp_path / "r").close()
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", refuse(number))
+        for begin, folder in ((Journal.create, tmp_path / "new"), (Journal.resume, tmp_path / "r")):
+            told = re.escape(f"{folder / LEDGER} cannot be locked: {words}. Give an --out on another file system.")
+            with pytest.raises(StorageError, match=told):
+                begin(folder)
+    started(tmp_path / "new").close()
+    assert len(read(tmp_path / "r")) == 1
 
 
 def test_a_folder_with_a_ledger_is_not_started_anew(tmp_path: Path) -> None:

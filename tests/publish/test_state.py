@@ -1,6 +1,8 @@
 """The publisher's own files: its lock, a torn state, a disk on which nothing can be written."""
 
+import errno
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from publishers import builder_of, command, publish, state
 
 from raybench import process
-from raybench.errors import PublishError
+from raybench.errors import EngineRefused, PublishError, StorageError
 from raybench.publish.settings import Flags
 from raybench.publish.state import (
     BEFORE,
@@ -23,6 +25,7 @@ from raybench.publish.state import (
     write_state,
 )
 from raybench.publish.supervise import Order, entry
+from raybench.publish.writing import being_written
 
 
 def _folder(path: Path) -> Path:
@@ -35,6 +38,25 @@ def test_a_second_publisher_is_told_of_the_first(tmp_path: Path) -> None:
         publish(folder, {})
     assert not (folder / STATE).exists()
     assert publish(folder, {}).ok, "the lock went with its holder"
+
+
+def test_a_file_system_without_locks_is_not_taken_for_another_publisher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    folder = _folder(tmp_path)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    words = re.escape(f"{folder} cannot be locked: its file system knows no locks (No locks available). Publish a copy")
+    with pytest.raises(PublishError, match=words):
+        publish(folder, {})
+    assert not being_written(folder), "no raybench can hold its ledger there"
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot read /.*xxx: File name too long\."):
+        publish(tmp_path / ("x" * 300), {})
 
 
 def test_a_torn_state_is_as_good_as_none(tmp_path: Path) -> None:
@@ -111,3 +133,17 @@ def test_where_nothing_can_be_written_it_is_said_so(tmp_path: Path, options: str
     code, output = command(folder)
     assert code == 0, f"nothing was lost: {output}"
     assert (folder / LOCK).is_file()
+
+
+def test_a_hosts_lock_that_cannot_be_looked_at_is_told_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as a run folder that cannot be written, which would send people to the wrong file."""
+
+    def refuse() -> bool:
+        raise EngineRefused("the lock of this host cannot be opened")
+
+    monkeypatch.setattr("raybench.publish.supervise.host_is_measured", refuse)
+    folder = _folder(tmp_path)
+    with pytest.raises(PublishError, match=r"^the lock of this host cannot be opened$"):
+        publish(folder, {})
