@@ -118,8 +118,15 @@ def settings_of(job: LoadJob, schedule: Schedule) -> ExecutorSettings:
     return ExecutorSettings(
         url=job.url, api_key=job.api_key, num_connections=min(streams, schedule.num_requests),
         request_timeout_s=job.timeout_s,
-        overload=OverloadRule(slice_s=OverloadRule().slice_s / min(job.time_scale, 4)) if schedule.is_open else None,
+        overload=overload_rule(job) if schedule.is_open else None,
     )  # fmt: skip
+
+
+def overload_rule(job: LoadJob) -> OverloadRule | None:
+    """When the load may be ended early. None = never: a ramp is meant to go beyond what the server bears."""
+    if isinstance(job.load, RampLoad):
+        return None
+    return OverloadRule(slice_s=OverloadRule().slice_s / min(job.time_scale, 4))
 
 
 def planned_request(request: ScheduledRequest, job: LoadJob) -> PlannedRequest:
