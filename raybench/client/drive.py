@@ -95,7 +95,7 @@ async def one_pass(job: BatchJob, endpoint: Endpoint, pass_index: int, deadline_
     transcript = Transcript()
     connection = await Connection.open(endpoint, max(deadline_s - time.monotonic(), 0.001))
     try:
-        flush_error = await flush_cache(connection, endpoint, min(FLUSH_LIMIT_S, deadline_s - time.monotonic()))
+        unflushed = await flush_cache(connection, endpoint, min(FLUSH_LIMIT_S, deadline_s - time.monotonic()))
         if not connection.is_open:
             connection = await Connection.open(endpoint, max(deadline_s - time.monotonic(), 0.001))
         # A collection over the kept pieces takes milliseconds, as long as a decode step.
@@ -110,7 +110,7 @@ async def one_pass(job: BatchJob, endpoint: Endpoint, pass_index: int, deadline_
         connection.close()
     transcript.finish()
     wall_s = (exchange.ended_ns - exchange.sent_ns) * 1e-9
-    result, rows = pass_and_rows(job, exchange, transcript, flush_error)
+    result, rows = pass_and_rows(job, exchange, transcript, None if unflushed is None else unflushed.reason)
     return MeasuredPass(
         result=result, rows=rows, started_unix_s=started_unix_s, ended_unix_s=ended_unix_s,
         cpu_fraction=cpu_s / wall_s if wall_s > 0 else 0.0, timed_out=exchange.ending == "timeout",
@@ -138,7 +138,17 @@ def generate_body(job: BatchJob, pass_index: int) -> bytes:
     return json.dumps(payload, separators=(",", ":")).encode()
 
 
-async def flush_cache(connection: Connection, endpoint: Endpoint, limit_s: float) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Unflushed:
+    """Why the prefix cache was not emptied."""
+
+    http_status: int | None
+    """Last answer; 400 = the engine was busy until the end. None = there was no whole answer."""
+    reason: str
+    """In words."""
+
+
+async def flush_cache(connection: Connection, endpoint: Endpoint, limit_s: float) -> Unflushed | None:
     """Empty the prefix cache, waiting while the engine is busy (status 400). Returns what went wrong, or None."""
     request = endpoint.post("/flush_cache", b"")
     deadline_s = time.monotonic() + limit_s
@@ -148,8 +158,9 @@ async def flush_cache(connection: Connection, endpoint: Endpoint, limit_s: float
             return None
         busy = answer.ending == "whole" and answer.http_status == 400
         if not busy or not connection.is_open or time.monotonic() + FLUSH_PAUSE_S > deadline_s:
-            said = f"HTTP {answer.http_status}" if answer.ending == "whole" else answer.ending
-            return f"/flush_cache failed, the prefix cache may be warm: {said}"
+            status = answer.http_status if answer.ending == "whole" else None
+            said = answer.ending if status is None else f"HTTP {status}"
+            return Unflushed(status, f"/flush_cache failed, the prefix cache may be warm: {said}")
         await asyncio.sleep(FLUSH_PAUSE_S)
 
 

@@ -119,7 +119,8 @@ class Executor:
         self._resent: set[int] = set()
         self._start_ns = self._end_ns = self._last_poll_ns = self._next_count_ns = 0
         self._sending_end_ns, self._drain_end_ns = 2**62, 2**62
-        self._num_in_flight = self._max_in_flight = self._num_due = self._num_ended = 0
+        self._num_in_flight = self._max_in_flight = self._num_due = self._num_ended = self._num_first_ended = 0
+        self._num_first = 0 if settings.overload is None else settings.overload.num_first
         self._num_opened = self._num_opened_late = self._failed_in_row = 0
         self._pace = Pace(is_closed=any(request.chain is not None for request in requests))
         self._stopped: str | None = None
@@ -380,6 +381,8 @@ class Executor:
 
     def _go_on(self, place: int, t_ns: int) -> None:
         self._num_ended += 1
+        if place < self._num_first:
+            self._num_first_ended += 1
         if self._waiting:
             waiting = self._waiting.popleft()
             heapq.heappush(self._due, (self._scheduled_ns[waiting], waiting))
@@ -433,7 +436,8 @@ class Executor:
         if now_ns >= self._sending_end_ns and self._drain_end_ns == 2**62:
             self._stop(None)
         if self._settings.overload is not None and self._stopped is None:
-            self._counts.append(Count((now_ns - self._start_ns) * 1e-9, self._num_due, self._num_ended))
+            t_s = (now_ns - self._start_ns) * 1e-9
+            self._counts.append(Count(t_s, self._num_due, self._num_ended, self._num_first_ended))
             why = overload(self._counts, self._settings.overload)
             if why is not None:
                 self._stop(why)

@@ -181,6 +181,8 @@ class LoadLine(Record):
     """The client's processes."""
     drained: bool
     """The server was idle before the load, and its prefix cache empty."""
+    flush_status: int | None = None
+    """HTTP status by which it refused to say so; None = it did not refuse, or gave no whole answer."""
     stopped_early: str | None = None
     """Why sending ended before the schedule did."""
     started_unix_s: float

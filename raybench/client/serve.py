@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raybench.client.columns import LoadColumns, table_of
-from raybench.client.drive import flush_cache
+from raybench.client.drive import Unflushed, flush_cache
 from raybench.client.execute import ExecutorSettings
 from raybench.client.job import LoadJob, LoadLine
 from raybench.client.overload import OverloadRule
@@ -57,7 +57,7 @@ async def run_serving(job: LoadJob, folder: Path, emit: Callable[[LoadLine], Non
         raise ClientError(f"no requests can be made of this load: {error}") from error
     if not planned:
         raise ClientError("the schedule is empty: the rate is too low for the duration")
-    drained = await is_drained(job)
+    unflushed = await drained(job)
     run = run_load(planned, settings_of(job, schedule), job.num_processes)
     columns, reads = for_statistics(run.columns, schedule)
     pq.write_table(rows_of(run.columns, schedule), folder / ROWS, compression="zstd")
@@ -65,7 +65,8 @@ async def run_serving(job: LoadJob, folder: Path, emit: Callable[[LoadLine], Non
     emit(
         LoadLine(
             figures=figures_of(LoadRun(columns, schedule.is_open, reads, time_scale=job.time_scale), job.slo),
-            client=client_side(run.processes), drained=drained,
+            client=client_side(run.processes), drained=unflushed is None,
+            flush_status=None if unflushed is None else unflushed.http_status,
             stopped_early=next((one.stopped_early for one in run.processes if one.stopped_early), None),
             started_unix_s=min(one.started_unix_s for one in run.processes),
             duration_s=max(one.duration_s for one in run.processes),
@@ -74,12 +75,12 @@ async def run_serving(job: LoadJob, folder: Path, emit: Callable[[LoadLine], Non
     )  # fmt: skip
 
 
-async def is_drained(job: LoadJob) -> bool:
-    """Wait until the server is idle and its prefix cache is empty; False if it would not be."""
+async def drained(job: LoadJob) -> Unflushed | None:
+    """Wait until the server is idle and its prefix cache is empty. Returns why that is not known, or None."""
     endpoint = Endpoint.of(job.url, job.api_key)
     connection = await Connection.open(endpoint, CONNECT_LIMIT_S)
     try:
-        return await flush_cache(connection, endpoint, min(DRAIN_LIMIT_S, job.timeout_s)) is None
+        return await flush_cache(connection, endpoint, min(DRAIN_LIMIT_S, job.timeout_s))
     finally:
         connection.close()
 
@@ -118,8 +119,15 @@ def settings_of(job: LoadJob, schedule: Schedule) -> ExecutorSettings:
     return ExecutorSettings(
         url=job.url, api_key=job.api_key, num_connections=min(streams, schedule.num_requests),
         request_timeout_s=job.timeout_s,
-        overload=OverloadRule(slice_s=OverloadRule().slice_s / min(job.time_scale, 4)) if schedule.is_open else None,
+        overload=overload_rule(job) if schedule.is_open else None,
     )  # fmt: skip
+
+
+def overload_rule(job: LoadJob) -> OverloadRule | None:
+    """When the load may be ended early. None = never: a ramp is meant to go beyond what the server bears."""
+    if isinstance(job.load, RampLoad):
+        return None
+    return OverloadRule(slice_s=OverloadRule().slice_s / min(job.time_scale, 4))
 
 
 def planned_request(request: ScheduledRequest, job: LoadJob) -> PlannedRequest:

@@ -370,6 +370,7 @@ class NodeSession:
         measurement = LoadMeasurement(
             figures=found.figures, client=found.client, streams=streams,
             server=server_side(looks, metrics.num_failed, found.figures.window), drained=found.drained,
+            flush_status=found.flush_status,
             started_unix_s=found.started_unix_s, duration_s=time.perf_counter() - started,
             engines_on_host=engines_on_host, load_average_1m=os.getloadavg()[0],
             gpus=sampler.summary(found.started_unix_s, ended_unix_s), stopped_early=found.stopped_early,

@@ -22,6 +22,8 @@ BURN_IN_SLACK = 2.5
 """The window is to start three median end-to-end times after the first arrival; those of its own requests differ."""
 MAX_CPU_FRACTION = 0.9
 """A client that is busier than this is the limit itself."""
+MAX_LATENESS_S = 0.1
+"""A process of it that sends its latest hundredth later than this is behind, however long the first token takes."""
 MAX_LATE_SHARE = 0.1
 """A client that sends later than this share of the time to first token measures itself."""
 SIGNIFICANT_DIGITS = 6
@@ -141,33 +143,54 @@ def _said(value: float | None) -> str:
     return "no value" if value is None else f"{value:g}"
 
 
-def judge(measurement: LoadMeasurement, numbers: Mapping[str, float]) -> tuple[Result, str]:
-    """What one probe says, and why.
+def judge(measurement: LoadMeasurement, numbers: Mapping[str, float], is_longest: bool = False) -> tuple[Result, str]:
+    """What one probe says, and why. `is_longest`: it cannot be made longer.
 
     It counts with a server that was idle before, a client that kept up, a burn-in of three end-to-end times and enough
-    requests; a queue that grows breaks every SLO, however good the latencies were so far.
+    requests; a queue that grows after the burn-in breaks every SLO, however good the latencies were so far.
     """
     seen = measurement.figures
     if measurement.drained is False:
         return "void", "the server was not idle before it"
-    if seen.queue is not None and seen.queue.is_growing:
-        return "broke", f"the queue grew by {seen.queue.growth:.1f} requests over the window"
+    # Before all that speaks of the server: a client at its own limit makes queues grow as well.
+    if (limit := _client_limit(measurement)) is not None:
+        return "void", limit
     if measurement.stopped_early is not None:
         return "broke", measurement.stopped_early
-    cpu, late, ttft = measurement.client.max_cpu_fraction, seen.lateness_s, seen.ttft_s
-    if cpu is not None and cpu > MAX_CPU_FRACTION:
-        return "void", f"the client was busy for {cpu:.0%} of the time"
-    if late is not None and ttft is not None and late.p50 > MAX_LATE_SHARE * ttft.p50:
-        return "void", f"the client sent {1000 * late.p50:.1f} ms late"
+    is_short = not numbers["whole"] and _is_short(seen)
+    if seen.queue is not None and seen.queue.is_growing:
+        grew = f"the queue grew by {seen.queue.growth:.1f} requests over the window"
+        is_good = seen.goodput is not None and seen.goodput.holds
+        if is_short and is_good and not is_longest:
+            return "short", f"{grew}, which began before three end-to-end times had passed"
+        return "broke", grew
     if seen.window is None or seen.goodput is None:
         ended = seen.statuses.get("ok", 0)
         return ("short", "no steady part") if ended else ("broke", "no request ended well")
     if seen.window.num_sent < numbers["min_requests"]:
         return "short", f"{seen.window.num_sent} requests in its steady part, fewer than {numbers['min_requests']:.0f}"
-    is_open = not numbers["whole"]
-    if is_open and seen.e2e_s is not None and seen.window.start_s < BURN_IN_SLACK * seen.e2e_s.p50:
+    if is_short:
         return "short", f"its burn-in of {seen.window.start_s:.1f} s is shorter than three end-to-end times"
     return _shared(seen, seen.goodput)
+
+
+def _client_limit(measurement: LoadMeasurement) -> str | None:
+    """Why the client was the limit, or None."""
+    cpu, late, ttft = measurement.client.max_cpu_fraction, measurement.figures.lateness_s, measurement.figures.ttft_s
+    # Real seconds, also where the figures are in simulated ones.
+    tail_s = max((one.lateness_p99_s or 0.0 for one in measurement.client.processes), default=0.0)
+    if cpu is not None and cpu > MAX_CPU_FRACTION:
+        return f"the client was busy for {cpu:.0%} of the time"
+    if tail_s > MAX_LATENESS_S:
+        return f"a client process sent {1000 * tail_s:.0f} ms late (99th percentile)"
+    if late is not None and ttft is not None and late.p50 > MAX_LATE_SHARE * ttft.p50:
+        return f"the client sent {1000 * late.p50:.1f} ms late"
+    return None
+
+
+def _is_short(seen: LoadFigures) -> bool:
+    """True if the steady part of an open load begins while the load is still starting."""
+    return seen.window is not None and seen.e2e_s is not None and seen.window.start_s < BURN_IN_SLACK * seen.e2e_s.p50
 
 
 def _shared(seen: LoadFigures, good: Goodput) -> tuple[Result, str]:

@@ -75,8 +75,8 @@ def tried_of(units: Iterable[LoadUnit], results: dict[str, LoadMeasurement], rul
     found: list[Tried] = []
     for unit in units:
         if unit.key in results and unit.probe is not None:
-            result, reason = judge(results[unit.key], rule.parameters)
             doublings = _doublings(rule, unit)
+            result, reason = judge(results[unit.key], rule.parameters, is_longest=doublings >= MAX_DOUBLINGS)
             found.append(Tried(value_of(unit), unit.probe.role, doublings, result, reason, unit.probe.again))
     return found
 

@@ -262,6 +262,9 @@ class LoadMeasurement(Record):
     """Streams that the client was to hold, for a load with times by a guess at their duration."""
     drained: bool | None = None
     """True if the server was seen idle, with an empty prefix cache, before the first request; None = not looked."""
+    flush_status: int | None = None
+    """HTTP status by which it refused to flush that cache: 400 = requests were running. None = it did not refuse, gave
+    no whole answer, or the ledger is older than this field."""
     started_unix_s: float
     """Wall clock of the node at the start of the run."""
     duration_s: float

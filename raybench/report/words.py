@@ -19,6 +19,7 @@ TITLES = {
     "stall": "The server stood still in the middle of a pass",
     "late_first_token": "First tokens came late and together with others",
     "client_saturated": "The load client may be the limit",
+    "not_idle": "The server may have been busy before the load began",
     "prefix_not_cached": "Shared beginnings of prompts did not come from the prefix cache",
     "overloaded": "More requests arrived than the server could do",
     "short_window": "The run was over before it was steady",

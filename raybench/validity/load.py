@@ -32,6 +32,8 @@ HIDDEN_FRACTION = 0.1
 GRAPH_FRACTION = 0.9
 DIFFERENT_FRACTION = 0.05
 SHARED_FRACTION = 0.5
+BUSY_STATUS = 400
+"""Answer of SGLang's /flush_cache while requests run."""
 
 Text = tuple[str, Mapping[str, float], str]
 """(rule, evidence, advice)."""
@@ -93,6 +95,27 @@ def _red(run: Run) -> Severity:
 
 
 # ------------------------------------------------------------------------------------------------------ what was asked
+
+
+def _not_idle(run: Run) -> Finding | None:
+    if run.measurement.drained is not False:
+        return None
+    status = run.measurement.flush_status
+    busy = status == BUSY_STATUS
+    evidence = {} if status is None else {"http_status": status}
+    rule = "before its first request the server is idle and its prefix cache empty: it agrees to /flush_cache"
+    if busy:
+        advice = (
+            "Someone else's requests ran on this server until the load began, so its figures are those of both, and "
+            "its prefix cache was not emptied. Keep others off the server and measure this point again."
+        )
+    else:
+        said = "no whole answer" if status is None else f"HTTP {status}"
+        advice = (
+            f"Whether the server was idle is not known: /flush_cache gave {said}. See to it that nobody else uses it, "
+            "and look at the cached tokens: prefixes that earlier loads shared may still be in its cache."
+        )
+    return of_run(run, "not_idle", _red(run) if busy else "warn", (rule, evidence, advice))
 
 
 def _wrong_output_length(run: Run) -> Finding | None:
@@ -385,6 +408,7 @@ def _counts_differ(run: Run) -> Finding | None:
 
 
 _CHECKS: tuple[Callable[[Run], Finding | None], ...] = (
+    _not_idle,
     _wrong_output_length,
     _unexpected_cache_hits,
     _prefix_not_cached,

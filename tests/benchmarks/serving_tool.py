@@ -209,8 +209,8 @@ async def emptied(url: str) -> None:
     endpoint = Endpoint.of(url, None)
     connection = await Connection.open(endpoint, LIMIT_S)
     try:
-        if said := await flush_cache(connection, endpoint, 60):
-            raise SystemExit(said)
+        if unflushed := await flush_cache(connection, endpoint, 60):
+            raise SystemExit(unflushed.reason)
     finally:
         connection.close()
 

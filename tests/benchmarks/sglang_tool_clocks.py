@@ -108,8 +108,8 @@ async def ours(url: str, load: OneBatchLoad, body: bytes) -> dict[str, float]:
     request, transcript = endpoint.post("/generate", body), Transcript()
     connection = await Connection.open(endpoint, LIMIT_S)
     try:
-        if said := await flush_cache(connection, endpoint, 30):
-            raise SystemExit(said)
+        if unflushed := await flush_cache(connection, endpoint, 30):
+            raise SystemExit(unflushed.reason)
         exchange = await connection.exchange(request, transcript.add, LIMIT_S)
     finally:
         connection.close()

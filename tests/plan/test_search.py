@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_builder import LedgerBuilder, config, simulated_targets
+from load_runs import played
 
 from raybench.config.schema import RunConfig
 from raybench.ledger.bodies import SEARCH_END, SEARCH_PROBE, Decision
+from raybench.load.schedules import schedule_of
 from raybench.plan.dispatch import Dispatcher
 from raybench.plan.events import (
     Action,
@@ -25,8 +27,10 @@ from raybench.plan.keys import plan_digest
 from raybench.plan.search import Answer, Step, Tried, judge, next_step
 from raybench.plan.searches import Searches, value_of
 from raybench.records import LoadMeasurement, LoadUnit, Plan
-from raybench.records.loads import Slo
+from raybench.records.client import ClientProcess
+from raybench.records.loads import OpenLoad, Slo
 from raybench.records.serving import ClientSide, Goodput, LoadFigures, Percentiles, QueueTrend, SteadyWindow
+from raybench.stats.latency import figures_of
 
 NUMBERS = {
     "start": 4.0, "min": 0.5, "max": 512.0, "tolerance_fraction": 0.05, "max_probes": 40.0, "max_duration_s": 600.0,
@@ -137,6 +141,22 @@ def level(value: float) -> Percentiles:
     return Percentiles(num=500, mean=value, p50=value, p90=value, p95=value, p99=value, p999=None, max=value)
 
 
+GROWING = QueueTrend(mean=20, growth=9, growth_low=4)
+CPU_BOUND = ClientSide(max_cpu_fraction=0.95)
+"""A client that was the limit."""
+
+
+def late(tail_s: float) -> ClientSide:
+    """A client whose second process sends its last hundredth so late."""
+    return ClientSide(
+        max_cpu_fraction=0.5,
+        processes=tuple(
+            ClientProcess(process=place, num_sent=9, num_reads=9, lateness_p99_s=tail, started_unix_s=0, duration_s=70)
+            for place, tail in enumerate((0.001, tail_s))
+        ),
+    )
+
+
 LATE_TAIL = level(0.0001).model_copy(update={"p95": 0.05, "p99": 0.05})
 """A client that is late now and then."""
 
@@ -163,8 +183,11 @@ def measured(good: int = 190, sent: int = 200, **changes: object) -> LoadMeasure
         (measured(good=170), "broke", "170 of 200"),
         (measured(drained=True), "held", "190"),
         (measured(drained=False), "void", "not idle"),
-        (measured(queue=QueueTrend(mean=20, growth=9, growth_low=4)), "broke", "queue grew"),
-        (measured(client=ClientSide(max_cpu_fraction=0.95)), "void", "busy for 95%"),
+        (measured(queue=GROWING), "broke", "queue grew"),
+        (measured(queue=GROWING, client=ClientSide(max_cpu_fraction=0.5)), "broke", "queue grew"),
+        (measured(client=CPU_BOUND), "void", "busy for 95%"),
+        (measured(client=late(0.101)), "void", "101 ms late"),
+        (measured(client=late(0.099)), "held", "190"),
         (measured(lateness_s=level(0.02)), "void", "20.0 ms late"),
         (measured(good=170, lateness_s=LATE_TAIL), "void", "50.0 ms late in the tail"),
         (measured(lateness_s=LATE_TAIL), "held", "190"),
@@ -173,12 +196,29 @@ def measured(good: int = 190, sent: int = 200, **changes: object) -> LoadMeasure
         (measured(window=None, goodput=None), "short", "no steady part"),
         (measured(window=None, goodput=None, statuses={"timeout": 250}), "broke", "no request ended well"),
         (measured(stopped_early="the queue only grew"), "broke", "only grew"),
+        # A client that is the limit makes queues grow, and is late for what the server then breaks.
+        (measured(queue=GROWING, client=CPU_BOUND), "void", "busy for 95%"),
+        (measured(queue=GROWING, client=late(0.2)), "void", "200 ms late"),
+        (measured(queue=GROWING, lateness_s=level(0.02)), "void", "20.0 ms late"),
+        (measured(stopped_early="the queue only grew", client=CPU_BOUND), "void", "busy for 95%"),
+        (measured(stopped_early="the queue only grew", client=late(0.2)), "void", "200 ms late"),
+        # While a load starts, its queue grows on any server.
+        (measured(queue=GROWING, e2e_s=level(8.0)), "short", "queue grew by 9.0 requests over the window, which began"),
+        (measured(queue=GROWING, e2e_s=level(8.0), good=170), "broke", "queue grew"),
+        (measured(queue=GROWING, e2e_s=level(8.0), goodput=None), "broke", "queue grew"),
+        (measured(stopped_early="the queue only grew", e2e_s=level(8.0)), "broke", "only grew"),
     ],
 )
 def test_only_probes_that_count_count(found: LoadMeasurement, result: str, words: str) -> None:
     said, why = judge(found, NUMBERS)
     assert said == result
     assert words in why
+
+
+def test_a_queue_that_still_grows_in_the_longest_probe_breaks_the_slo() -> None:
+    found = measured(queue=GROWING, e2e_s=level(8.0))
+    assert judge(found, NUMBERS, is_longest=True) == ("broke", "the queue grew by 9.0 requests over the window")
+    assert judge(measured(e2e_s=level(8.0)), NUMBERS, is_longest=True)[0] == "short"
 
 
 # ----------------------------------------------------------------------------------------------------------- whole runs
@@ -246,7 +286,39 @@ def test_a_longer_probe_is_the_same_one_for_longer() -> None:
     assert "stayed too short twice" in decision.reason
 
 
-BUSY = measured(client=ClientSide(max_cpu_fraction=0.95))
+def slow_answer(servers: int | None, max_duration_s: float) -> tuple[Decision, list[tuple[float, float]]]:
+    """The end of a search on a server whose requests take 40 s each, and the rate and length of its probes. `servers`:
+    requests that it runs at once; None = all."""
+    slo = {"ttft_ms": 500, "share": 0.9}
+    plan = expand(study(start=8, max=8, output_tokens=80, slo=slo, max_duration_s=max_duration_s), {})
+    searches, unit = Searches(plan), plan.units[0]
+    lengths: list[tuple[float, float]] = []
+    while True:
+        assert isinstance(unit, LoadUnit)
+        assert isinstance(unit.load, OpenLoad)
+        lengths.append((unit.load.rate_per_s, unit.load.duration_s))
+        run = played(schedule_of(unit.load, unit.arrival_seed, unit.prompt_seed), 100, 500, servers)
+        found = LoadMeasurement(figures=figures_of(run, unit.slo), drained=True, started_unix_s=0, duration_s=9)
+        (decision,) = searches.done(unit.key, found)
+        if decision.what == SEARCH_END:
+            return decision, lengths
+        (unit,) = decision.added
+
+
+def test_a_server_that_is_slow_at_any_rate_gets_longer_probes_and_keeps_its_slo() -> None:
+    end, lengths = slow_answer(None, 600)
+    assert end.numbers["found"] == 8
+    assert lengths[:3] == [(8, 60), (8, 120), (8, 240)]
+
+
+def test_a_server_that_is_slow_and_overloaded_is_broken() -> None:
+    # 160 at once are 4 a second.
+    end, lengths = slow_answer(160, 600)
+    assert lengths[:2] == [(8, 60), (4, 60)]
+    assert 3 < end.numbers["found"] < end.numbers["broke_at"] <= 4
+
+
+BUSY = measured(client=CPU_BOUND)
 """A probe in which the client was the limit."""
 
 

@@ -64,6 +64,31 @@ def test_a_search_that_goes_beyond_the_limit_has_notes_only() -> None:
     assert {finding.severity for finding in found} <= {"info"}
 
 
+@pytest.mark.parametrize(
+    ("status", "severity", "words"),
+    [
+        (400, "red", "Someone else's requests"),
+        (404, "warn", "/flush_cache gave HTTP 404"),
+        (None, "warn", "/flush_cache gave no whole answer"),
+    ],
+)
+def test_a_server_that_was_not_idle_or_could_not_say(status: int | None, severity: str, words: str) -> None:
+    found = _only(_findings(change=_told(drained=False, flush_status=status)), "not_idle", severity)
+    assert words in found.advice
+    assert found.evidence.get("http_status") == status
+    assert found.evidence["concurrency"] == 8
+
+
+def test_a_server_that_was_idle_and_one_that_was_not_asked() -> None:
+    assert _findings(change=_told(drained=True)) == []
+    assert _findings(change=_told(drained=None)) == []
+
+
+def test_a_probe_on_a_busy_server_is_a_warning_as_the_search_throws_it_away() -> None:
+    found = _findings(SEARCH, change=lambda unit, one: one.model_copy(update={"drained": False, "flush_status": 400}))
+    assert {finding.severity for finding in found if finding.code == "not_idle"} == {"warn"}
+
+
 def test_replies_of_the_wrong_length() -> None:
     def shorter(run: LoadRun) -> np.ndarray:
         lengths = run.columns.output_tokens.copy()
