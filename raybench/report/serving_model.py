@@ -72,7 +72,7 @@ class LoadRow(Record):
     ttft_p50_s: Spread | None
     """Median time to first token."""
     ttft_p99_s: Spread | None
-    """Its 99th percentile."""
+    """Its 99th percentile. None of these where one run's falls on a request that failed."""
     tpot_p50_s: Spread | None
     """Median time per output token."""
     tpot_p99_s: Spread | None

@@ -105,6 +105,9 @@ def _row(view: RunView, target: TargetConfig, units: list[LoadUnit]) -> LoadRow:
         return spread(quantity(run) for run in runs)
 
     def level(name: str, share: str) -> Spread | None:
+        # A run whose level falls on a failed request is above all others: without it the rest would look well.
+        if any(run.figures.is_failed(name, share) for run in runs):
+            return None
         return over(lambda run: _level(run.figures, name, share))
 
     load = units[0].load
