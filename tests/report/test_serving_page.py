@@ -8,6 +8,7 @@ from calibrations import calibrated_point, calibration
 from ledger_builder import config
 from load_ledgers import CLOSED, OPEN, SEARCH, serving_config, serving_ledger
 from load_runs import failing
+from pydantic import JsonValue
 from rich.console import Console
 
 from raybench.records import LoadUnit
@@ -78,6 +79,33 @@ def test_different_requests_are_on_different_fronts() -> None:
         ("users", "beta", 8), ("short", "beta", 8),
     }  # fmt: skip
     assert render(report).count("The front, from one user's speed") == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"prefix": {"tokens": 8192}},
+        {"prefix": {"tokens": 8192, "groups": 4}},
+        {"jitter_fraction": 0.1},
+        {"input_tokens": {"distribution": "lognormal", "median": 500, "sigma": 0.8}},
+        {"route": "chat"},
+    ],
+    ids=str,
+)
+def test_no_sweep_is_beaten_by_one_of_other_requests(other: dict[str, JsonValue]) -> None:
+    sweep = {**CLOSED, "concurrency": [2, 8]}  # type: ignore[dict-item]
+    report = report_of(sweep, {**sweep, "name": "other", **other})
+    assert {(row.sweep, row.target, row.value) for row in report.serving if row.on_front} == {
+        ("users", "beta", 8), ("other", "beta", 8),
+    }  # fmt: skip
+    assert len({row.load for row in report.serving}) == 2
+    assert render(report).count("The front, from one user's speed") == 2
+
+
+def test_how_many_requests_a_user_sends_does_not_part_a_front() -> None:
+    report = report_of({**CLOSED, "concurrency": [2, 8], "turnovers": 22, "min_requests": 300})  # type: ignore[dict-item]
+    assert len({row.requests for row in report.serving}) == 1
+    assert sum(row.on_front for row in report.serving) == 1
 
 
 def test_a_red_point_is_on_no_front() -> None:
