@@ -265,7 +265,8 @@ class ClientSide(Record):
     max_cpu_fraction: float | None = None
     """CPU time over wall time of the busiest of them; near 1 means that the client is the limit."""
     lag_p99_s: float | None = None
-    """99th percentile of the time from the arrival of bytes until they were read, in the worst of them."""
+    """99th percentile of the time from the arrival of bytes until they were read, in the worst of them. Over TLS it
+    counts from the poll that announced them, which is a lower bound; see `processes`."""
     cpus: tuple[int, ...] = ()
     """CPUs that they were allowed to run on."""
     processes: tuple[ClientProcess, ...] = ()
