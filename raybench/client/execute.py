@@ -356,7 +356,7 @@ class Executor:
             # Bytes that nobody asked for: this connection cannot be trusted.
             self._drop(wire)
         else:
-            self._log.add(place, wall, time.perf_counter_ns())
+            self._log.add(place, wall, time.perf_counter_ns(), self._last_poll_ns)
             if answer.feed(data) != "open":
                 self._end(wire, OK if answer.state == "whole" else CUT, self._log.newest_ns(self._sent_ns[place]))
             elif wire.stamped_read is not None and answer.is_flowing:

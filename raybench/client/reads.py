@@ -25,7 +25,7 @@ _S_NS = 1_000_000_000
 class ReadLog:
     """Reads of one load. Appending to `walls`, `places` and `seen_ns` together is adding a read."""
 
-    __slots__ = ("_firsts", "_offsets_ns", "offset_ns", "places", "seen_ns", "walls")
+    __slots__ = ("_firsts", "_offsets_ns", "offset_ns", "places", "polled_ns", "seen_ns", "unstamped", "walls")
 
     def __init__(self) -> None:
         self.walls = bytearray()
@@ -34,6 +34,8 @@ class ReadLog:
         """The request that it answers."""
         self.seen_ns = array("q")
         """When the process had it, on `perf_counter_ns`."""
+        self.unstamped, self.polled_ns = array("q"), array("q")
+        """Numbers of the reads that the kernel did not stamp (TLS), and when the poll that announced each returned."""
         self.offset_ns = 0
         """Wall clock minus `perf_counter_ns`, of the newest poll."""
         self._firsts, self._offsets_ns = array("q"), array("q")
@@ -47,9 +49,13 @@ class ReadLog:
         self._firsts.append(len(self.places))
         self._offsets_ns.append(offset_ns)
 
-    def add(self, place: int, wall: bytes, seen_ns: int) -> None:
-        """Add a read; one without a stamp came when the process had it."""
-        self.walls += wall or wall_of(seen_ns + self.offset_ns)
+    def add(self, place: int, wall: bytes, seen_ns: int, polled_ns: int) -> None:
+        """Add a read that a poll at `polled_ns` announced; one without a stamp came when the process had it."""
+        if not wall:
+            wall = wall_of(seen_ns + self.offset_ns)
+            self.unstamped.append(len(self.places))
+            self.polled_ns.append(polled_ns)
+        self.walls += wall
         self.places.append(place)
         self.seen_ns.append(seen_ns)
 
@@ -73,7 +79,12 @@ class ReadsByRequest:
     def __init__(self, log: ReadLog, sent_ns: Sequence[int]) -> None:
         times_ns, places = log.times_ns(sent_ns), np.array(log.places, np.int64)
         self.lags_ns: Ints = np.array(log.seen_ns, np.int64) - times_ns
-        """Time between each read's coming and the process having it, in the order of reading."""
+        """Time between each read's coming and the process having it, in the order of reading. Without a stamp of the
+        kernel nobody knows when it came: at the latest when its poll returned, so that the lag is at least the time
+        since then, and not 0."""
+        if log.unstamped:
+            numbers = np.array(log.unstamped, np.int64)
+            self.lags_ns[numbers] = np.array(log.seen_ns, np.int64)[numbers] - np.array(log.polled_ns, np.int64)
         self._times_ns = times_ns[np.argsort(places, kind="stable")]
         self._ends = np.cumsum(np.bincount(places, minlength=len(sent_ns)))
 

@@ -61,10 +61,8 @@ class _Shape:
     def residuals(self, seed: int, num: int) -> Ints:
         """What is left of replies that are in progress when one looks: at least one token."""
         pool = drawn_lengths(self._outputs, uniforms(seed, "cohort", max(1024, 16 * num)), self._jitter)
-        sums = np.cumsum(pool)
-        # In proportion to their lengths: a user is more often met in a long request than in a short one.
-        chosen = pool[np.searchsorted(sums, uniforms(seed, "cohort-pick", num) * sums[-1], side="right")]
-        return np.maximum(1, np.ceil(chosen * uniforms(seed, "cohort-left", num))).astype(np.int64)
+        chosen = _in_progress(pool, uniforms(seed, "cohort-pick", num))
+        return _left_of(chosen, uniforms(seed, "cohort-left", num))
 
     def prefixes(self, prompt_seed: int, num: int) -> list[tuple[Prefix, ...]]:
         """The prefix of every request."""
@@ -74,6 +72,18 @@ class _Shape:
         groups = whole_numbers(prompt_seed, "groups", num, (0, prefix.groups)).tolist()
         made = [(Prefix(seed_of(prompt_seed, "group", group), prefix.tokens),) for group in range(prefix.groups)]
         return [made[group] for group in groups]
+
+
+def _in_progress(pool: Ints, uniform: Floats) -> Ints:
+    """Whole lengths of what is in progress when one looks."""
+    # In proportion to their lengths: a user is more often met in a long request than in a short one.
+    sums = np.cumsum(pool)
+    return pool[np.searchsorted(sums, uniform * sums[-1], side="right")]
+
+
+def _left_of(lengths: Ints, uniform: Floats) -> Ints:
+    """What is left of them: at least one."""
+    return np.maximum(1, np.ceil(lengths * uniform)).astype(np.int64)
 
 
 def _timed(
@@ -175,12 +185,14 @@ def _known(prefix: tuple[Prefix, ...], known: dict[tuple[int, ...], int]) -> int
 
 def _sessions(load: SessionsLoad, arrival_seed: int, prompt_seed: int) -> Schedule:
     """Every user's conversations one after the other. A user's first one is met in its middle: only its last turns are
-    left, as the cohort of a closed loop is cut short."""
-    num_sessions = load.concurrency * load.sessions
-    turns = drawn_lengths(load.turns, uniforms(arrival_seed, "turns", num_sessions))
-    first = uniforms(arrival_seed, "first-turns", load.concurrency)
-    turns[: load.concurrency] = np.ceil(turns[: load.concurrency] * first).astype(np.int64)
-    chains = [_chain(load, user, turns, (arrival_seed, prompt_seed)) for user in range(load.concurrency)]
+    left, as the cohort of a closed loop is cut short, and their prompts hold what was said before."""
+    users = load.concurrency
+    turns = drawn_lengths(load.turns, uniforms(arrival_seed, "turns", users * load.sessions))
+    pool = drawn_lengths(load.turns, uniforms(arrival_seed, "first-pool", max(1024, 16 * users)))
+    turns[:users] = _in_progress(pool, uniforms(arrival_seed, "first-pick", users))
+    left = turns.copy()
+    left[:users] = _left_of(turns[:users], uniforms(arrival_seed, "first-turns", users))
+    chains = [_chain(load, user, (turns, left), (arrival_seed, prompt_seed)) for user in range(users)]
     requests: list[ScheduledRequest] = []
     system_seen = False
     for place in range(max(map(len, chains))):
@@ -191,29 +203,31 @@ def _sessions(load: SessionsLoad, arrival_seed: int, prompt_seed: int) -> Schedu
     return Schedule(tuple(requests), load.concurrency)
 
 
-def _chain(load: SessionsLoad, user: int, turns: Ints, seeds: tuple[int, int]) -> list[ScheduledRequest]:
-    """All turns of one user, not numbered yet; `shared_tokens` leaves the system prompt out."""
+def _chain(load: SessionsLoad, user: int, turns: tuple[Ints, Ints], seeds: tuple[int, int]) -> list[ScheduledRequest]:
+    """All turns of one user, not numbered yet; `shared_tokens` leaves the system prompt out. `turns`: by conversation,
+    how many it has and how many of them are left."""
     arrival_seed, prompt_seed = seeds
     system = (Prefix(seed_of(prompt_seed, "system"), load.system_tokens),) if load.system_tokens else ()
     found: list[ScheduledRequest] = []
     for number in range(load.sessions):
         session = number * load.concurrency + user
-        num = int(turns[session])
+        num, left = int(turns[0][session]), int(turns[1][session])
         inputs = drawn_lengths(load.input_tokens, uniforms(arrival_seed, f"input-{session}", num))
         outputs = drawn_lengths(load.output_tokens, uniforms(arrival_seed, f"output-{session}", num))
         pauses = exponentials(arrival_seed, f"think-{session}", num) * load.think_s
         said = before = 0
         for turn in range(num):
             said += int(inputs[turn])
-            prefix = (*system, Prefix(seed_of(prompt_seed, "session", session), said))
-            found.append(
-                ScheduledRequest(
-                    index=0, at_s=None, slot=user, session=session, turn=turn, prompt_seed=prompt_seed, prefix=prefix,
-                    input_tokens=load.system_tokens + said, output_tokens=int(outputs[turn]),
-                    pause_s=float(pauses[turn]), shared_tokens=before,
-                )
-            )  # fmt: skip
-            before = said
+            if turn >= num - left:
+                prefix = (*system, Prefix(seed_of(prompt_seed, "session", session), said))
+                found.append(
+                    ScheduledRequest(
+                        index=0, at_s=None, slot=user, session=session, turn=turn, prompt_seed=prompt_seed,
+                        prefix=prefix, input_tokens=load.system_tokens + said, output_tokens=int(outputs[turn]),
+                        pause_s=float(pauses[turn]), shared_tokens=before,
+                    )
+                )  # fmt: skip
+                before = said
             said += int(outputs[turn])
     return found
 

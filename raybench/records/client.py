@@ -18,7 +18,8 @@ class ClientProcess(Record):
     """CPU time over wall time while it sent and read; near 1 means that it is the limit."""
     read_lag_p50_s: float | None = None
     """Median time from the arrival of bytes at the kernel until they were read. Up to the pause between two polls
-    (1 ms) it is on purpose, and it is in no latency where the kernel stamps arrivals."""
+    (1 ms) it is on purpose, and it is in no latency where the kernel stamps arrivals. Where it does not (TLS), the lag
+    counts from the poll that announced the bytes: how long they had been there before is not known."""
     read_lag_p99_s: float | None = None
     """Its 99th percentile."""
     read_lag_max_s: float | None = None

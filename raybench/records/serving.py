@@ -2,7 +2,7 @@
 
 Times are seconds (simulated seconds where scaled). Latencies of a load with arrival times count from the scheduled
 time, those of a closed loop from the sending. Percentiles are of the requests *sent* inside the steady window, ended or
-not within it; rates are of what was read inside of it.
+not within it, and one that failed counts as never answered; rates are of what was read inside of it.
 """
 
 from typing import Literal
@@ -14,14 +14,20 @@ from raybench.records.client import ClientProcess
 from raybench.records.loads import Slo
 from raybench.records.telemetry import GpuSummary
 
+NEEDED = {"p50": 2, "p90": 10, "p95": 20, "p99": 100, "p999": 1000, "max": 1}
+"""Samples that a percentile needs: at least one on the average beyond it."""
+
 
 class Percentiles(Record):
-    """One quantity over requests, tokens or reads. A percentile beyond which not a single sample lies is None."""
+    """One quantity over requests, tokens or reads. A percentile beyond which not a single sample lies is None, and so
+    is one that falls on a request that failed. Where that is the median, there is no record."""
 
     num: int = Field(ge=1)
-    """Samples behind it."""
+    """Samples behind the mean and the largest: those that were measured."""
+    num_failed: int = Field(default=0, ge=0)
+    """Requests that failed, which lie above all of them; 0 in ledgers from before they were counted."""
     mean: float
-    """Mean."""
+    """Mean of those that were measured."""
     p50: float
     """Median."""
     p90: float | None
@@ -33,7 +39,13 @@ class Percentiles(Record):
     p999: float | None
     """None with fewer than 1,000 samples."""
     max: float
-    """Largest."""
+    """Largest of those that were measured."""
+
+    def is_failed(self, level: str) -> bool:
+        """True if there are samples enough for a percentile, and it falls on a request that failed."""
+        if level == "max":
+            return self.num_failed > 0
+        return getattr(self, level) is None and self.num + self.num_failed >= NEEDED[level]
 
 
 class SteadyWindow(Record):
@@ -167,6 +179,19 @@ class LoadFigures(Record):
     """Requests that kept the SLO; None without one."""
 
     @property
+    def num_failed(self) -> int:
+        """Requests of the whole run that failed. One that was never sent did not."""
+        return sum(number for status, number in self.statuses.items() if status not in ("ok", "unsent"))
+
+    def is_failed(self, name: str, level: str) -> bool:
+        """True if a percentile falls on a request that failed: level `p99` of `ttft_s`."""
+        found: Percentiles | None = getattr(self, name)
+        if found is not None:
+            return found.is_failed(level)
+        # Every request is to have these two: where the steady part has none, half of its requests failed.
+        return name in ("ttft_s", "e2e_s") and self.window is not None and self.num_failed > 0
+
+    @property
     def tok_per_s_per_user(self) -> float | None:
         """Tokens per second that one user sees: the inverse of the median time per output token."""
         return 1 / self.tpot_s.p50 if self.tpot_s is not None and self.tpot_s.p50 > 0 else None
@@ -240,7 +265,8 @@ class ClientSide(Record):
     max_cpu_fraction: float | None = None
     """CPU time over wall time of the busiest of them; near 1 means that the client is the limit."""
     lag_p99_s: float | None = None
-    """99th percentile of the time from the arrival of bytes until they were read, in the worst of them."""
+    """99th percentile of the time from the arrival of bytes until they were read, in the worst of them. Over TLS it
+    counts from the poll that announced them, which is a lower bound; see `processes`."""
     cpus: tuple[int, ...] = ()
     """CPUs that they were allowed to run on."""
     processes: tuple[ClientProcess, ...] = ()

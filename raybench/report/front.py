@@ -39,9 +39,10 @@ def _beats(better: Spot, spot: Spot) -> bool:
     return better[0] >= spot[0] and better[1] >= spot[1] and better != spot
 
 
-def _group(row: LoadRow) -> tuple[str, bool]:
+def _group(row: LoadRow) -> tuple[str, str, bool]:
     """Points are comparable where their requests are alike, and where both are per GPU or both are per node."""
-    return row.load, row.output_tok_per_s_per_gpu is None
+    # Words leave out what a text says; they come first so that the pages show groups in their order.
+    return row.load, row.requests, row.output_tok_per_s_per_gpu is None
 
 
 def _spot(row: LoadRow) -> Spot | None:

@@ -53,6 +53,9 @@ class LoadRow(Record):
     """The same as a number: users, requests per second, speed."""
     load: str
     """What all points of the sweep have in common, in words."""
+    requests: str = ""
+    """Hash of what single requests are like and of their route: points with the same one differ in how many come at
+    once. Empty in reports from before it was kept."""
     num_planned: int
     """Runs that the plan holds, repeats times launches."""
     request_per_s: Spread | None
@@ -72,7 +75,7 @@ class LoadRow(Record):
     ttft_p50_s: Spread | None
     """Median time to first token."""
     ttft_p99_s: Spread | None
-    """Its 99th percentile."""
+    """Its 99th percentile. None of these where one run's falls on a request that failed."""
     tpot_p50_s: Spread | None
     """Median time per output token."""
     tpot_p99_s: Spread | None

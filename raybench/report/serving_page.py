@@ -1,9 +1,10 @@
 """The section "Serving" of every page: points of serving loads, throughput against interactivity, searches. Pure."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from raybench.records.loads import Slo
-from raybench.records.serving import Percentiles
+from raybench.records.serving import NEEDED, Percentiles
 from raybench.report import numbers
 from raybench.report.front import front_blocks
 from raybench.report.model import Report
@@ -17,6 +18,11 @@ NOTE = (
     "E2E count from the scheduled time where requests have one, else from the sending. Rates count what was read in "
     "the steady part. *Per user* is one over the median TPOT; *good* is the share of the sent requests that kept the "
     "SLO."
+)
+FAILED = "failed"
+FAILED_NOTE = (
+    "A request that failed counts as never answered: a percentile of any run that falls on one is *failed*. *Failed* "
+    "counts those of all runs, outside of their steady parts too; *Samples* are those that were answered."
 )
 ERROR_NOTE = (
     "The client's own error on this machine, against a server of known truth (`raybench calibrate`), at as many "
@@ -34,6 +40,10 @@ def serving_section(report: Report) -> list[str]:
     if not report.serving and not report.searches:
         return []
     blocks = ["## Serving", NOTE]
+    runs = [run for row in report.serving for run in row.runs]
+    runs += [probe.run for search in report.searches for probe in search.probes]
+    if any(run.figures.num_failed for run in runs):
+        blocks.append(FAILED_NOTE)
     simulated = {target.name for target in report.targets if target.simulated}
     for rows in _sweeps(report.serving):
         banner = " (SIMULATED)" if rows[0].target in simulated else ""
@@ -61,6 +71,7 @@ def serving_section(report: Report) -> list[str]:
 
 def point_table(rows: Sequence[LoadRow]) -> Table:
     """One line for each point; columns without any value are left out."""
+    failed = [sum(run.figures.num_failed for run in row.runs) for row in rows]
     columns: list[tuple[str, list[str]]] = [
         ("Point", [row.point for row in rows]),
         ("Requests/s", [_number(row.request_per_s) for row in rows]),
@@ -68,22 +79,33 @@ def point_table(rows: Sequence[LoadRow]) -> Table:
         ("Output (tok/s)", [numbers.rate(_median(row.output_tok_per_s)) for row in rows]),
         ("Output per GPU (tok/s)", [numbers.rate(row.output_tok_per_s_per_gpu) for row in rows]),
         ("Per user (tok/s)", [_number(row.tok_per_s_per_user) for row in rows]),
-        ("TTFT p50 (ms)", [numbers.milliseconds(_median(row.ttft_p50_s)) for row in rows]),
-        ("TTFT p99 (ms)", [numbers.milliseconds(_median(row.ttft_p99_s)) for row in rows]),
+        ("TTFT p50 (ms)", [ttft_cell(row, "p50") for row in rows]),
+        ("TTFT p99 (ms)", [ttft_cell(row, "p99") for row in rows]),
         ("TPOT p50 (ms)", [numbers.itl(_ms(row.tpot_p50_s)) for row in rows]),
-        ("TPOT p99 (ms)", [numbers.itl(_ms(row.tpot_p99_s)) for row in rows]),
-        ("E2E p50 (s)", [numbers.seconds(_median(row.e2e_p50_s)) for row in rows]),
+        ("TPOT p99 (ms)", [_or_failed(row, ("tpot_s", "p99"), numbers.itl(_ms(row.tpot_p99_s))) for row in rows]),
+        ("E2E p50 (s)", [_or_failed(row, ("e2e_s", "p50"), numbers.seconds(_median(row.e2e_p50_s))) for row in rows]),
         ("Good", [_share(row.good_fraction) for row in rows]),
         ("Under way", [_number(row.mean_concurrency) for row in rows]),
         ("Running", [_number(row.mean_running) for row in rows]),
         ("Queued", [_number(row.mean_queued) for row in rows]),
         ("Output Cost per 1M", [numbers.price(row.output_price_per_million_tokens) for row in rows]),
         ("Requests", [f"{row.num_requests:,}" for row in rows]),
+        ("Failed", [f"{number:,}" if any(failed) else numbers.NONE for number in failed]),
         ("Runs", [f"{len(row.runs)} of {row.num_planned}" for row in rows]),
     ]
     kept = [(name, cells) for name, cells in columns if any(cell != numbers.NONE for cell in cells)]
     cells = tuple(zip(*(cells for _, cells in kept), strict=True))
     return with_findings(Table(tuple(name for name, _ in kept), cells, num_left=1), [row.findings for row in rows])
+
+
+def ttft_cell(row: LoadRow, level: Literal["p50", "p99"]) -> str:
+    """A level of TTFT in milliseconds, or that it falls on a request that failed."""
+    value = row.ttft_p50_s if level == "p50" else row.ttft_p99_s
+    return _or_failed(row, ("ttft_s", level), numbers.milliseconds(_median(value)))
+
+
+def _or_failed(row: LoadRow, place: tuple[str, str], cell: str) -> str:
+    return FAILED if any(run.figures.is_failed(*place) for run in row.runs) else cell
 
 
 def tail_table(rows: Sequence[LoadRow]) -> Table:
@@ -95,9 +117,11 @@ def tail_table(rows: Sequence[LoadRow]) -> Table:
             for what, name in _TAILS:
                 found = getattr(run.figures, name)
                 if isinstance(found, Percentiles):
-                    levels = (found.p50, found.p90, found.p95, found.p99, found.p999, found.max)
                     place = f"{run.launch + 1}.{run.repeat + 1}"
-                    cells.append((row.point, place, what, f"{found.num:,}", *(_short_ms(level) for level in levels)))
+                    levels = (
+                        FAILED if found.is_failed(level) else _short_ms(getattr(found, level)) for level in NEEDED
+                    )
+                    cells.append((row.point, place, what, f"{found.num:,}", *levels))
     return Table(headers, tuple(cells), num_left=3)
 
 
@@ -188,8 +212,11 @@ def probe_table(probes: Sequence[ProbeRow], over: str) -> Table:
                 str(probe.number + 1), f"{probe.role}, again" if probe.again else probe.role, _value(probe.value),
                 RESULTS[probe.result],
                 numbers.NONE if good is None else f"{100 * good:.1f}%",
-                numbers.milliseconds(None if seen.ttft_s is None else seen.ttft_s.p50),
-                numbers.milliseconds(None if seen.ttft_s is None else seen.ttft_s.p99),
+                *(
+                    FAILED if seen.is_failed("ttft_s", level)
+                    else numbers.milliseconds(None if seen.ttft_s is None else getattr(seen.ttft_s, level))
+                    for level in ("p50", "p99")
+                ),
                 numbers.itl(None if seen.tpot_s is None else 1000 * seen.tpot_s.p50),
                 numbers.rate(seen.output_tok_per_s), probe.reason,
             )

@@ -8,6 +8,7 @@ from raybench.ledger.view import Done, RunView
 from raybench.load.words import load_words, point_value, point_words
 from raybench.plan.searches import tried_of, value_of
 from raybench.records import Finding, LoadMeasurement, LoadUnit, RuleSpec
+from raybench.records.base import content_hash
 from raybench.records.loads import OpenLoad
 from raybench.records.serving import LoadFigures, Percentiles
 from raybench.report.front import with_front
@@ -74,6 +75,16 @@ def _place(unit: LoadUnit) -> Place:
     return unit.target, unit.sweep, point_words(unit.load)
 
 
+def _words(unit: LoadUnit) -> str:
+    return load_words(unit.load) + ("" if unit.route == "generate" else f", {unit.route}")
+
+
+def _requests(unit: LoadUnit) -> str:
+    # How many requests of each user there are follows from the users, where a sweep has min_requests.
+    load = unit.load.model_dump(mode="json", exclude={"concurrency", "turnovers", "rate_per_s"})
+    return content_hash([load, unit.route])
+
+
 def _codes(view: RunView, findings: Sequence[Finding]) -> tuple[dict[Place, dict[str, None]], set[Place]]:
     codes: dict[Place, dict[str, None]] = {}
     red: set[Place] = set()
@@ -105,6 +116,9 @@ def _row(view: RunView, target: TargetConfig, units: list[LoadUnit]) -> LoadRow:
         return spread(quantity(run) for run in runs)
 
     def level(name: str, share: str) -> Spread | None:
+        # A run whose level falls on a failed request is above all others: without it the rest would look well.
+        if any(run.figures.is_failed(name, share) for run in runs):
+            return None
         return over(lambda run: _level(run.figures, name, share))
 
     load = units[0].load
@@ -112,7 +126,7 @@ def _row(view: RunView, target: TargetConfig, units: list[LoadUnit]) -> LoadRow:
     gpus = target.gpus_per_node
     return LoadRow(
         target=target.name, sweep=units[0].sweep, kind=load.kind, point=point_words(load), value=point_value(load),
-        load=load_words(load), num_planned=len(units),
+        load=_words(units[0]), requests=_requests(units[0]), num_planned=len(units),
         request_per_s=over(lambda run: run.figures.request_per_s), input_tok_per_s=inputs, output_tok_per_s=outputs,
         total_tok_per_s_per_gpu=(inputs.median + outputs.median) / gpus if inputs and outputs and gpus else None,
         output_tok_per_s_per_gpu=outputs.median / gpus if outputs and gpus else None,
@@ -172,7 +186,7 @@ def _search(view: RunView, rule: RuleSpec, first: LoadUnit) -> SearchRow:
         raise ValueError(f"search {first.sweep} has no SLO")
     return SearchRow(
         target=first.target, sweep=first.sweep, over="rate" if isinstance(first.load, OpenLoad) else "concurrency",
-        load=load_words(first.load), slo=first.slo, found=None if end is None else end.numbers.get("found"),
+        load=_words(first), slo=first.slo, found=None if end is None else end.numbers.get("found"),
         broke_at=None if end is None else end.numbers.get("broke_at"), ended=end is not None,
         reason="cut off before its end" if end is None else end.reason, probes=tuple(probes),
     )  # fmt: skip

@@ -7,7 +7,7 @@ from rich.text import Text
 from raybench.report import numbers
 from raybench.report.model import Report
 from raybench.report.serving_model import LoadRow
-from raybench.report.serving_page import error_lines, search_lines
+from raybench.report.serving_page import error_lines, search_lines, ttft_cell
 from raybench.report.spread import Spread
 
 
@@ -39,7 +39,7 @@ def _table(rows: list[LoadRow]) -> Table:
         table.add_row(
             Text(f"!{row.point}" if row.findings else row.point, style="yellow" if row.findings else ""), row.target,
             _number(row.request_per_s), numbers.rate(_median(row.output_tok_per_s)), _number(row.tok_per_s_per_user),
-            numbers.milliseconds(_median(row.ttft_p50_s)), numbers.milliseconds(_median(row.ttft_p99_s)),
+            ttft_cell(row, "p50"), ttft_cell(row, "p99"),
             numbers.itl(None if tpot is None else 1000 * tpot.median),
             numbers.NONE if row.good_fraction is None else f"{100 * row.good_fraction.median:.0f}%",
         )  # fmt: skip

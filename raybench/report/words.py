@@ -12,6 +12,7 @@ from raybench.stats.compare import Ratio
 
 TITLES = {
     "wrong_output_length": "Requests failed or replies had the wrong length",
+    "requests_failed": "A few requests failed",
     "wrong_prompt_length": "The server counted other prompts than were sent",
     "unexpected_cache_hits": "Prompts were answered from the prefix cache",
     "retracted": "The batch did not fit into the KV cache",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raybench.records.serving import Percentiles
+from raybench.records.serving import NEEDED, Percentiles
 from raybench.stats.columns import Floats, Ints, ReadColumns
 
 SMALLEST_NS = 1024.0
@@ -21,8 +21,10 @@ _FIRST = int(np.float64(SMALLEST_NS).view(np.int64)) >> _SHIFT
 NUM_BINS = 30 * 256
 """Up to eighteen minutes."""
 
-LEVELS = ((0.5, 2), (0.9, 10), (0.95, 20), (0.99, 100), (0.999, 1000))
-"""Percentiles with the samples that they need: at least one on the average beyond them."""
+LEVELS = (
+    (0.5, NEEDED["p50"]), (0.9, NEEDED["p90"]), (0.95, NEEDED["p95"]), (0.99, NEEDED["p99"]), (0.999, NEEDED["p999"]),
+)  # fmt: skip
+"""Percentiles with the samples that they need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +122,23 @@ def longest_gaps_ns(reads: ReadColumns) -> Ints:
     return longest
 
 
-def percentiles_of(values: Floats | Sequence[float]) -> Percentiles | None:
-    """Exact percentiles of values, by numpy's linear rule; None without any."""
+def percentiles_of(values: Floats | Sequence[float], num_failed: int = 0) -> Percentiles | None:
+    """Exact percentiles of values and of `num_failed` more that are infinite, by numpy's linear rule; None without any
+    value, and where the median is infinite."""
     array = np.asarray(values, dtype=np.float64)
-    num = len(array)
-    if not num:
+    num, total = len(array), len(array) + num_failed
+    if not num or (total - 1) / 2 > num - 1:
         return None
-    levels = [share for share, needed in LEVELS if num >= needed]
-    found: list[float | None] = [float(value) for value in np.quantile(array, levels)] if levels else []
+    levels = [share for share, needed in LEVELS if total >= needed]
+    # Between a number and infinity numpy finds nan; a level that reaches beyond the largest number is none instead.
+    padded = np.append(array, np.full(num_failed, array.max()))
+    found: list[float | None] = [
+        float(value) if share * (total - 1) <= num - 1 + 1e-9 else None
+        for share, value in zip(levels, np.quantile(padded, levels), strict=True)
+    ]
     found += [None] * (len(LEVELS) - len(found))
     p50 = found[0] if found[0] is not None else float(array[0])
     return Percentiles(
-        num=num, mean=float(array.mean()), p50=p50, p90=found[1], p95=found[2], p99=found[3], p999=found[4],
-        max=float(array.max()),
+        num=num, num_failed=num_failed, mean=float(array.mean()), p50=p50, p90=found[1], p95=found[2], p99=found[3],
+        p999=found[4], max=float(array.max()),
     )  # fmt: skip

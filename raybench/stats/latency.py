@@ -6,6 +6,10 @@ What each figure is:
 - TPOT: (last read - first read) / (tokens - tokens of the first read), request by request. ITL: time between two reads
   over the tokens that the second one brought, token by token. Both are the time of a token; the mean of ITL gives long
   replies their weight.
+- A request that failed was never answered: its TTFT and E2E are infinite, also where its answer broke off, since what
+  was read of it is of no use. TPOT and longest gap are infinite where it had begun to stream, as the next token never
+  came; one that failed before its first token has none, like a reply of one token. Its time in the server's queue is
+  not known.
 - Rates: what was read inside of the window over its length, whenever it was sent.
 """
 
@@ -48,7 +52,7 @@ class LoadRun:
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """Latencies of requests in seconds, one entry each; NaN where there is none."""
+    """Latencies of requests in seconds, one entry each; NaN where there is none, and for those that failed."""
 
     ttft_s: Floats
     tpot_s: Floats
@@ -130,20 +134,23 @@ def _steady(run: LoadRun, window_ns: tuple[int, int], slo: Slo | None) -> dict[s
     """Everything that is about the window."""
     columns, scale_s = run.columns, NS * run.time_scale
     length_s = (window_ns[1] - window_ns[0]) * scale_s
-    begins = columns.scheduled_ns if run.is_open else columns.sent_ns
-    inside = columns.where(_between(begins, window_ns) & (columns.sent | run.is_open) & (columns.status != UNSENT))
+    # A user that gets no connection has sent nothing, and has failed when it was to send.
+    begins = np.where(columns.sent & (not run.is_open), columns.sent_ns, columns.scheduled_ns)
+    inside = columns.where(_between(begins, window_ns) & (columns.status != UNSENT))
     seen = latencies(inside, is_open=run.is_open, scale_s=scale_s)
+    num_failed = int((~inside.ok).sum())
+    num_broken = int((~inside.ok & (inside.first_ns != NEVER) & (inside.asked_output_tokens > 1)).sum())
     gaps = run.gaps if run.reads is None else gaps_of(run.reads, window_ns)
     times, numbers = under_way(columns, from_schedule=run.is_open)
     ended = columns.ok & _between(columns.end_ns, window_ns)
     started = columns.ok & _between(columns.first_ns, window_ns)
     return {
-        "ttft_s": _percentiles(seen.ttft_s),
-        "tpot_s": _percentiles(seen.tpot_s),
+        "ttft_s": _percentiles(seen.ttft_s, num_failed),
+        "tpot_s": _percentiles(seen.tpot_s, num_broken),
         "itl_s": gaps.by_token.percentiles(scale_s) if gaps else None,
         "chunk_gap_s": gaps.by_chunk.percentiles(scale_s) if gaps else None,
-        "longest_gap_s": _percentiles(seen.longest_gap_s),
-        "e2e_s": _percentiles(seen.e2e_s),
+        "longest_gap_s": _percentiles(seen.longest_gap_s, num_broken),
+        "e2e_s": _percentiles(seen.e2e_s, num_failed),
         "queue_s": _percentiles(seen.queue_s),
         "request_per_s": float(ended.sum()) / length_s,
         "input_tok_per_s": float(columns.input_tokens[started].sum()) / length_s,
@@ -190,8 +197,8 @@ def _between(times: Ints, window_ns: tuple[int, int]) -> Bools:
     return (times >= window_ns[0]) & (times < window_ns[1])
 
 
-def _percentiles(values: Floats) -> Percentiles | None:
-    return percentiles_of(values[~np.isnan(values)])
+def _percentiles(values: Floats, num_failed: int = 0) -> Percentiles | None:
+    return percentiles_of(values[~np.isnan(values)], num_failed)
 
 
 def _origin_ns(columns: RequestColumns) -> int:

@@ -120,7 +120,7 @@ def _not_idle(run: Run) -> Finding | None:
 
 def _wrong_output_length(run: Run) -> Finding | None:
     seen = run.figures
-    failed = sum(number for status, number in seen.statuses.items() if status not in ("ok", "unsent"))
+    failed = seen.num_failed
     if not seen.num_wrong_length and not seen.num_silent and failed <= FAILED_FRACTION * max(seen.num_sent, 1):
         return None
     evidence = {
@@ -135,6 +135,21 @@ def _wrong_output_length(run: Run) -> Finding | None:
     )
     wrong = seen.num_wrong_length or seen.num_silent
     return of_run(run, "wrong_output_length", "red" if wrong else _red(run), (rule, evidence, advice))
+
+
+def _requests_failed(run: Run) -> Finding | None:
+    seen = run.figures
+    if not seen.num_failed or _wrong_output_length(run) is not None:
+        return None
+    kinds = {f"num_{status}": number for status, number in seen.statuses.items() if status not in ("ok", "unsent")}
+    evidence = {"num_sent": seen.num_sent, "num_failed": seen.num_failed} | kinds
+    rule = "no request fails"
+    cause = f" The first error was: {run.measurement.error}" if run.measurement.error else ""
+    advice = (
+        "They count as never answered: a percentile of TTFT or E2E that falls on one of them is none, and means are of "
+        f"the others. Look at the server's log before tails of this point are compared.{cause}"
+    )
+    return of_run(run, "requests_failed", "info", (rule, evidence, advice))
 
 
 def _unexpected_cache_hits(run: Run) -> Finding | None:
@@ -410,6 +425,7 @@ def _counts_differ(run: Run) -> Finding | None:
 _CHECKS: tuple[Callable[[Run], Finding | None], ...] = (
     _not_idle,
     _wrong_output_length,
+    _requests_failed,
     _unexpected_cache_hits,
     _prefix_not_cached,
     _retracted,

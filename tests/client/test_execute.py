@@ -90,6 +90,7 @@ def test_both_kinds_of_stamps(kernel_stamps: bool) -> None:
         run = run_load(chain(4), ExecutorSettings(mock.url, num_connections=1, kernel_stamps=kernel_stamps))
     columns = run.columns
     assert run.processes[0].kernel_stamps == kernel_stamps
+    assert (run.processes[0].read_lag_p50_s or 0) > 0
     assert set(columns.status) == {0}
     assert (columns.first_ns - columns.sent_ns >= 10_000_000).all()
     assert (columns.end_ns >= columns.first_ns).all()

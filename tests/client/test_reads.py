@@ -15,7 +15,7 @@ def log_of(polls: list[tuple[int, list[tuple[int, int, int]]]]) -> ReadLog:
     for offset_ns, reads in polls:
         log.begin_poll(offset_ns)
         for place, t_ns, seen_ns in reads:
-            log.add(place, wall_of(t_ns + offset_ns), seen_ns)
+            log.add(place, wall_of(t_ns + offset_ns), seen_ns, t_ns)
     return log
 
 
@@ -43,12 +43,12 @@ def test_a_stamp_from_before_a_step_of_the_clock_gives_way_to_the_process_own_ti
     log = ReadLog()
     log.begin_poll(10 * S)
     # Stamped before the clock went forward by 5 s, read after: it would have come before it was asked for.
-    log.add(0, wall_of(5 * S + 1200), 1300)
+    log.add(0, wall_of(5 * S + 1200), 1300, 1000)
     assert log.newest_ns(1000) == 1300
     # And the other way: 5 s in the future.
-    log.add(0, wall_of(15 * S + 1400), 1500)
+    log.add(0, wall_of(15 * S + 1400), 1500, 1000)
     assert log.newest_ns(1000) == 1500
-    log.add(0, wall_of(10 * S + 1600), 1700)
+    log.add(0, wall_of(10 * S + 1600), 1700, 1000)
     assert log.newest_ns(1000) == 1600
     assert ReadsByRequest(log, array("q", [1000])).of(0) == [1300, 1500, 1600]
 
@@ -56,10 +56,20 @@ def test_a_stamp_from_before_a_step_of_the_clock_gives_way_to_the_process_own_ti
 def test_a_read_that_the_kernel_did_not_stamp_came_when_the_process_had_it() -> None:
     log = ReadLog()
     log.begin_poll(10 * S)
-    log.add(0, b"", 1300)
+    log.add(0, b"", 1300, 1250)
     assert log.newest_ns(1000) == 1300
     reads = ReadsByRequest(log, array("q", [1000]))
-    assert (reads.of(0), reads.lags_ns.tolist()) == ([1300], [0])
+    assert reads.of(0) == [1300]
+
+
+def test_the_lag_of_a_read_without_a_stamp_counts_from_its_poll() -> None:
+    log = ReadLog()
+    log.begin_poll(10 * S)
+    log.add(0, b"", 1300, 1250)
+    log.add(0, wall_of(10 * S + 1200), 1310, 1250)
+    # The third waited 60 ms for the process to work off the others of its poll.
+    log.add(0, b"", 60_001_250, 1250)
+    assert ReadsByRequest(log, array("q", [1000])).lags_ns.tolist() == [50, 110, 60_000_000]
 
 
 def test_no_reads() -> None:
@@ -75,7 +85,7 @@ def test_many_reads_at_once_say_the_same_as_one_by_one() -> None:
         log.begin_poll(int(rng.integers(-(5 * S), 5 * S)) + 1_000_000 * S)
         for _ in range(int(rng.integers(0, 9))):
             place, t_ns = int(rng.integers(7)), int(rng.integers(500, 10_000)) + poll * 100
-            log.add(place, wall_of(t_ns + log.offset_ns), t_ns + 40)
+            log.add(place, wall_of(t_ns + log.offset_ns), t_ns + 40, t_ns)
             expected[place].append(log.newest_ns(sent_ns[place]))
     reads = ReadsByRequest(log, sent_ns)
     assert {place: reads.of(place) for place in expected} == expected

@@ -1,6 +1,7 @@
 """Schedules: seeded, exact, distinct, with the shape that the load says; held against scipy's distributions."""
 
 from collections import defaultdict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -232,6 +233,36 @@ def test_sessions_grow_and_share_their_history() -> None:
     assert prompts[2][:100] == prompts[1]
     assert {r.slot for r in talk} == {0}
     assert made.requests[0].shared_tokens == 0
+
+
+def test_a_first_conversation_is_met_in_its_middle_with_all_that_was_said() -> None:
+    load = SessionsLoad(concurrency=20, sessions=1, turns=8, system_tokens=50, input_tokens=20, output_tokens=10)
+    made = schedule_of(load, 1, 2)
+    prompts = {r.index: prompt_ids(r, VOCAB) for r in made.requests}
+    firsts: set[int] = set()
+    for user in range(20):
+        talk = [r for r in made.requests if r.slot == user]
+        assert [r.turn for r in talk] == list(range(8 - len(talk), 8))
+        assert [r.input_tokens for r in talk] == [50 + 20 + 30 * r.turn for r in talk]
+        # Nobody has sent the history before the first one that is left: the cache may serve the system prompt only.
+        assert talk[0].shared_tokens == (0 if talk[0].index == 0 else 50)
+        for earlier, later in pairwise(talk):
+            assert later.shared_tokens == earlier.input_tokens
+            assert prompts[later.index][: earlier.input_tokens] == prompts[earlier.index]
+        firsts.add(talk[0].turn)
+    assert len(firsts) > 4
+
+
+@pytest.mark.parametrize("turns", [8, UniformLength(distribution="uniform", min=2, max=12)], ids=str)
+def test_users_are_met_with_as_long_prompts_as_they_have_later(turns: Lengths) -> None:
+    load = SessionsLoad(concurrency=100, sessions=4, turns=turns, input_tokens=100, output_tokens=50)
+    starts: list[int] = []
+    later: list[int] = []
+    for seed in range(10):
+        made = schedule_of(load, seed, 1)
+        starts += [r.input_tokens for r in made.requests[: load.concurrency]]
+        later += [r.input_tokens for r in made.requests if (r.session or 0) >= load.concurrency]
+    assert float(np.mean(starts)) == pytest.approx(float(np.mean(later)), rel=0.05)
 
 
 def test_traces_are_replayed_with_their_blocks_and_faster() -> None:

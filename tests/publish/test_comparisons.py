@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from ledger_builder import LedgerBuilder, config, whole_ledger
 from load_ledgers import CLOSED, OPEN, SEARCH, serving_ledger
+from load_runs import failing
 from pydantic import JsonValue
 from simulated_study import source_of
 from typer.testing import CliRunner
@@ -17,7 +18,8 @@ from raybench.publish.content import Publication
 from raybench.publish.parquet_sink import ParquetSink
 from raybench.publish.targets import Source, target_runs
 from raybench.publish.view_store import spec_of
-from raybench.records import EngineFacts, PerfMeasurement, PerfUnit
+from raybench.records import EngineFacts, LoadUnit, PerfMeasurement, PerfUnit
+from raybench.stats.latency import LoadRun
 
 
 def later(builder: LedgerBuilder, **changes: JsonValue) -> LedgerBuilder:
@@ -148,6 +150,17 @@ def test_the_terminal_shows_every_sweep_and_every_serving_load(tmp_path: Path) -
         ["rates", "3"], ["rates", "6"], ["users", "6"], ["users", "8"],
     ]  # fmt: skip
     assert [row[4] for row in rows if row[:1] == ["users"]] == ["40.0 (0.667)"] * 2
+
+
+def test_points_with_failed_requests_are_compared_by_what_they_have() -> None:
+    def broken(unit: LoadUnit, run: LoadRun) -> LoadRun:
+        return failing(run, list(range(10, 130))) if unit.target == "beta" else run
+
+    source = source_of(serving_ledger(config(perf=[CLOSED], evals=[]), run=broken))
+    cells = {(row[0], row[1], row[3]): row for row in compare([source], "hashed", "2026-01-01").serving.rows}
+    row = cells["ttft_p50_ms", "users", 6]
+    assert (row[4:6], row[7:9]) == (("alpha", "beta"), (None, None))
+    assert row[6] == pytest.approx(60, rel=0.01)
 
 
 def test_serving_loads_are_compared_point_by_point() -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from ledger_builder import LedgerBuilder, config
 from load_ledgers import CLOSED, OPEN, SEARCH, serving_ledger
+from load_runs import failing
 from publishers import access, publish
 from wandb_service import WandbService, serving
 
@@ -50,6 +51,20 @@ def test_every_point_is_a_row_with_what_its_sweep_varies_as_x(tmp_path: Path) ->
     assert float(first["serving/output_tok_s_min"]) <= float(first["serving/output_tok_s"])
     assert first["serving/output_tok_s_per_gpu"] == pytest.approx(float(first["serving/output_tok_s"]) / 8)
     assert not [name for row in rows for name in row if name.startswith("perf/")]
+
+
+def test_a_percentile_that_falls_on_failed_requests_is_sent_nowhere(tmp_path: Path) -> None:
+    settings = config(perf=MIXED, evals=[], publish={"sinks": ["wandb"]})
+    builder = serving_ledger(settings, run=lambda unit, run: failing(run, [60, 61, 62, 63]))
+    run = _run(builder.write(tmp_path / "run"))
+    assert "serving/ttft_p50_ms" in run.history[0].values
+    assert not [row for row in run.history if "serving/ttft_p99_ms" in row.values]
+    assert "serving/users/c6/e2e_p99_s" not in run.summary
+    assert "serving/users/c6/e2e_p50_s" in run.summary
+    loads = next(table for table in run.tables if table.name == "tables/loads")
+    cells = dict(zip(loads.columns, loads.rows[0], strict=True))
+    assert cells["ttft_p99_ms"] is None
+    assert cells["ttft_p50_ms"] == pytest.approx(60, rel=0.01)
 
 
 def test_the_summary_is_flat(tmp_path: Path) -> None:

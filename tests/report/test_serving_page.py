@@ -8,13 +8,14 @@ from calibrations import calibrated_point, calibration
 from ledger_builder import config
 from load_ledgers import CLOSED, OPEN, SEARCH, serving_config, serving_ledger
 from load_runs import failing
+from pydantic import JsonValue
 from rich.console import Console
 
 from raybench.records import LoadUnit
 from raybench.records.loads import ClosedLoad, Slo
 from raybench.report.markdown import render
 from raybench.report.model import Report
-from raybench.report.serving_page import error_lines, search_sentence, slo_words
+from raybench.report.serving_page import error_lines, point_table, search_sentence, slo_words, tail_table
 from raybench.report.serving_terminal import print_serving
 from raybench.report.summary import make_report
 from raybench.stats.latency import LoadRun
@@ -80,6 +81,33 @@ def test_different_requests_are_on_different_fronts() -> None:
     assert render(report).count("The front, from one user's speed") == 2
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"prefix": {"tokens": 8192}},
+        {"prefix": {"tokens": 8192, "groups": 4}},
+        {"jitter_fraction": 0.1},
+        {"input_tokens": {"distribution": "lognormal", "median": 500, "sigma": 0.8}},
+        {"route": "chat"},
+    ],
+    ids=str,
+)
+def test_no_sweep_is_beaten_by_one_of_other_requests(other: dict[str, JsonValue]) -> None:
+    sweep = {**CLOSED, "concurrency": [2, 8]}  # type: ignore[dict-item]
+    report = report_of(sweep, {**sweep, "name": "other", **other})
+    assert {(row.sweep, row.target, row.value) for row in report.serving if row.on_front} == {
+        ("users", "beta", 8), ("other", "beta", 8),
+    }  # fmt: skip
+    assert len({row.load for row in report.serving}) == 2
+    assert render(report).count("The front, from one user's speed") == 2
+
+
+def test_how_many_requests_a_user_sends_does_not_part_a_front() -> None:
+    report = report_of({**CLOSED, "concurrency": [2, 8], "turnovers": 22, "min_requests": 300})  # type: ignore[dict-item]
+    assert len({row.requests for row in report.serving}) == 1
+    assert sum(row.on_front for row in report.serving) == 1
+
+
 def test_a_red_point_is_on_no_front() -> None:
     def broken(unit: LoadUnit, run: LoadRun) -> LoadRun:
         users = unit.load.concurrency if isinstance(unit.load, ClosedLoad) else 0
@@ -88,6 +116,45 @@ def test_a_red_point_is_on_no_front() -> None:
     report = report_of({**CLOSED, "concurrency": [2, 8]}, run=broken)  # type: ignore[dict-item]
     assert {(row.target, row.value) for row in report.serving if row.on_front} == {("alpha", 8), ("beta", 2)}
     assert "**beta** with 2, then **alpha** with 8 users" in render(report)
+
+
+def test_failed_requests_are_counted_and_no_tail_is_without_them() -> None:
+    def fewer(unit: LoadUnit, run: LoadRun) -> LoadRun:
+        return failing(run, [60, 61, 62, 63]) if (unit.target, unit.repeat) == ("beta", 0) else run
+
+    sweep = {**CLOSED, "concurrency": [8], "repeats": 2}  # type: ignore[dict-item]
+    report = report_of(sweep, run=fewer)
+    alpha, beta = report.serving
+    assert alpha.ttft_p99_s is not None
+    # The other run's tail is fine, and must not stand for both.
+    assert (beta.ttft_p99_s, beta.e2e_p99_s) == (None, None)
+    assert beta.ttft_p50_s is not None
+    alphas, betas = point_table([alpha]), point_table([beta])
+    assert "Failed" not in alphas.headers
+    cells = dict(zip(betas.headers, betas.rows[0], strict=True))
+    assert (cells["Failed"], cells["TTFT p99 (ms)"], cells["TTFT p50 (ms)"]) == ("4", "failed", "40.0")
+    tails = {(cells[1], cells[2]): cells[3:] for cells in tail_table([beta]).rows}
+    assert tails["1.1", "TTFT (ms)"][-3:] == ("failed", "-", "failed")
+    assert tails["1.2", "TTFT (ms)"][-3:] == ("40.0", "-", "40.0")
+    window = beta.runs[0].figures.window
+    assert window is not None
+    assert int(tails["1.1", "E2E (ms)"][0]) == window.num_sent - 4
+    page, out = render(report), io.StringIO()
+    assert "counts as never answered" in page
+    assert "counts as never answered" not in render(report_of(sweep))
+    print_serving(report, Console(file=out, width=400, force_terminal=False))
+    assert "failed" in out.getvalue()
+    assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_a_point_whose_requests_mostly_failed_has_no_median() -> None:
+    report = report_of(
+        {**CLOSED, "concurrency": [8], "repeats": 2},  # type: ignore[dict-item]
+        run=lambda unit, run: failing(run, list(range(20, 150))) if unit.repeat else run,
+    )
+    table = point_table(report.serving[:1])
+    cells = dict(zip(table.headers, table.rows[0], strict=True))
+    assert (cells["TTFT p50 (ms)"], cells["TTFT p99 (ms)"], cells["E2E p50 (s)"]) == ("failed", "failed", "failed")
 
 
 def test_the_clients_own_error_stands_with_the_results() -> None:

@@ -132,10 +132,69 @@ def test_silent_and_failed_requests_are_no_latencies() -> None:
     assert found.num_silent == 1
     assert found.statuses == {"ok": 54, "http_error": 2}
     assert found.ttft_s is not None
+    # None of the three was ever answered: they are above the largest, and not below any level.
+    assert (found.ttft_s.num_failed, found.num_failed) == (3, 2)
+    assert found.ttft_s.mean == pytest.approx(0.05)
     assert found.ttft_s.max == pytest.approx(0.05)
+    assert found.ttft_s.is_failed("max")
+    assert found.ttft_s.p50 == pytest.approx(0.05)
     assert found.goodput is not None
     assert found.goodput.num_sent - found.goodput.num_good == 3
     assert not found.goodput.holds
+
+
+def test_failed_requests_lie_above_every_other() -> None:
+    values = np.arange(1.0, 990.0)  # 989 answered, 11 not
+    found = percentiles_of(values, 11)
+    assert found is not None
+    assert (found.num, found.num_failed) == (989, 11)
+    assert found.mean == pytest.approx(495)
+    # The 989 and eleven infinite ones: numpy's rule on 1,000 numbers, whose 990th is infinite.
+    assert found.p50 == pytest.approx(500.5)
+    assert found.p95 == pytest.approx(950.05)
+    assert (found.p99, found.p999) == (None, None)
+    assert [level for level in ("p50", "p95", "p99", "p999", "max") if found.is_failed(level)] == ["p99", "p999", "max"]
+    tenth = percentiles_of(values[:90], 10)
+    assert tenth is not None
+    assert tenth.p90 is None
+    assert tenth.p99 is None
+    few = percentiles_of(values[:50], 1)
+    assert few is not None
+    # Fifty-one have no 99th percentile, failed or not.
+    assert few.p99 is None
+    assert not few.is_failed("p99")
+    assert percentiles_of(values[:10], 10) is None
+    assert percentiles_of(values[:11], 10) is not None
+    assert percentiles_of([], 5) is None
+    assert percentiles_of([3.0]) == percentiles_of([3.0], 0)
+
+
+def test_a_failure_before_the_first_token_has_no_time_per_token() -> None:
+    run = played(schedule_of(CLOSED, 1, 2))
+    first = run.columns.first_ns.copy()
+    first[21] = NEVER
+    found = figures_of(failing(replace(run, columns=replace(run.columns, first_ns=first)), [21, 22]))
+    assert found.ttft_s is not None
+    assert found.tpot_s is not None
+    assert found.longest_gap_s is not None
+    assert (found.ttft_s.num_failed, found.tpot_s.num_failed, found.longest_gap_s.num_failed) == (2, 1, 1)
+    good = figures_of(run)
+    assert good.ttft_s is not None
+    assert good.ttft_s.num_failed == good.num_failed == 0
+
+
+def test_a_user_without_a_connection_has_failed_and_what_was_never_due_has_not() -> None:
+    run = played(schedule_of(CLOSED, 1, 2))
+    sent = run.columns.sent_ns.copy()
+    sent[[21, 22]] = NEVER
+    columns = replace(run.columns, sent_ns=sent, first_ns=np.where(sent == NEVER, NEVER, run.columns.first_ns))
+    refused = figures_of(failing(replace(run, columns=columns), [21, 22], 3), Slo(ttft_ms=1000))
+    unsent = figures_of(failing(replace(run, columns=columns), [21, 22], 4), Slo(ttft_ms=1000))
+    assert refused.ttft_s is not None
+    assert unsent.ttft_s is not None
+    assert (refused.ttft_s.num_failed, unsent.ttft_s.num_failed) == (2, 0)
+    assert refused.goodput is not None
+    assert refused.goodput.num_sent - refused.goodput.num_good == 2
 
 
 def test_goodput_counts_the_sent_and_scales_with_the_prompt() -> None:

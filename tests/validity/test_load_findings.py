@@ -114,7 +114,9 @@ def test_failed_requests_from_one_in_a_hundred_on() -> None:
     def some(places: list[int]) -> RunChange:
         return lambda unit, run: failing(run, places) if _mine(unit) else run
 
-    assert _findings(run=some([50])) == []
+    one = _only(_findings(run=some([50])), "requests_failed", "info")
+    assert (one.evidence["num_failed"], one.evidence["num_http_error"]) == (1, 1)
+    assert _findings() == []
     found = _only(_findings(run=some([50, 51, 60])), "wrong_output_length", "red")
     assert found.evidence["num_failed"] == 3
 
