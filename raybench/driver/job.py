@@ -158,17 +158,17 @@ async def follow(client: JobClient, job: str, write: Callable[[str], None], pati
     heard_s = loop.time()
     while True:
         num_read = 0
-        try:
-            async for text in client.tail_job_logs(job):
-                # Every stream begins at the beginning of the log.
-                if fresh := text[max(num_written - num_read, 0) :]:
-                    write(fresh)
-                num_read += len(text)
-                num_written = max(num_written, num_read)
-                heard_s = loop.time()
-            error: Exception | None = None
-        except (OSError, RuntimeError, aiohttp.ClientError) as lost:
-            error = lost
+        error: Exception | None = None
+        async for piece in _pieces(client, job):
+            if isinstance(piece, Exception):
+                error = piece
+                break
+            # Every stream begins at the beginning of the log.
+            if fresh := piece[max(num_written - num_read, 0) :]:
+                write(fresh)
+            num_read += len(piece)
+            num_written = max(num_written, num_read)
+            heard_s = loop.time()
         try:
             details = await asyncio.to_thread(client.get_job_info, job)
             heard_s = loop.time()
@@ -184,6 +184,15 @@ async def follow(client: JobClient, job: str, write: Callable[[str], None], pati
                 f"go on: look with raybench status {job} once the server is back."
             ) from error
         await asyncio.sleep(min(POLL_S, patience_s / 4))
+
+
+async def _pieces(client: JobClient, job: str) -> AsyncIterator[str | Exception]:
+    """The log piece by piece, and what ended it early; an error of whoever takes the pieces is none of the server's."""
+    try:
+        async for text in client.tail_job_logs(job):
+            yield text
+    except (OSError, RuntimeError, aiohttp.ClientError) as lost:
+        yield lost
 
 
 def end_of(details: Any) -> JobEnd:

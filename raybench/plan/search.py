@@ -26,6 +26,8 @@ MAX_LATENESS_S = 0.1
 """A process of it that sends its latest hundredth later than this is behind, however long the first token takes."""
 MAX_LATE_SHARE = 0.1
 """A client that sends later than this share of the time to first token measures itself."""
+UNKNOWN_ROUTE = frozenset({404, 405, 501})
+"""Answers of a server that cannot say whether it is idle: its probes count, and the report warns of it."""
 SIGNIFICANT_DIGITS = 6
 MAX_DOUBLINGS = 4
 """A probe is made longer at most so often."""
@@ -150,7 +152,7 @@ def judge(measurement: LoadMeasurement, numbers: Mapping[str, float], is_longest
     requests; a queue that grows after the burn-in breaks every SLO, however good the latencies were so far.
     """
     seen = measurement.figures
-    if measurement.drained is False:
+    if measurement.drained is False and measurement.flush_status not in UNKNOWN_ROUTE:
         return "void", "the server was not idle before it"
     # Before all that speaks of the server: a client at its own limit makes queues grow as well.
     if (limit := _client_limit(measurement)) is not None:

@@ -141,6 +141,16 @@ def test_a_job_that_is_refused_is_a_cluster_error(tmp_path: Path) -> None:
         submit(Server(refusals=["Traceback\nJob with submission_id id-1 already exists"]), order(tmp_path), pytest.fail)
 
 
+def test_a_reader_of_the_log_that_is_gone_is_no_lost_connection() -> None:
+    """`raybench submit ... | head`."""
+
+    def write(text: str) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        asyncio.run(follow(Server(log="one\ntwo\n"), "id-1", write))
+
+
 @pytest.mark.parametrize("breaks", [[], [0], [20], [20, 13, 41], [41, 41]])
 def test_every_character_of_the_log_is_written_once_whatever_breaks(breaks: list[int]) -> None:
     log = "".join(f"line {number}\n" for number in range(6))

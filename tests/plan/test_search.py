@@ -183,6 +183,11 @@ def measured(good: int = 190, sent: int = 200, **changes: object) -> LoadMeasure
         (measured(good=170), "broke", "170 of 200"),
         (measured(drained=True), "held", "190"),
         (measured(drained=False), "void", "not idle"),
+        (measured(drained=False, flush_status=400), "void", "not idle"),
+        (measured(drained=False, flush_status=503), "void", "not idle"),
+        # A server without the route cannot be asked: void, its search would end without an answer.
+        (measured(drained=False, flush_status=404), "held", "190"),
+        (measured(drained=False, flush_status=404, good=170), "broke", "170 of 200"),
         (measured(queue=GROWING), "broke", "queue grew"),
         (measured(queue=GROWING, client=ClientSide(max_cpu_fraction=0.5)), "broke", "queue grew"),
         (measured(client=CPU_BOUND), "void", "busy for 95%"),
