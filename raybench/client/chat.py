@@ -1,7 +1,8 @@
 """Ask samples through the chat route (or as bare text), with the SDK that users speak.
 
 Content is never retried: an empty, wrong or cut reply is the measurement. Faults of transport are retried, counted and
-bounded; a request that the server refuses for good (4xx) ends at once. Every sample ends as a record.
+bounded; a request that the server refuses for good (4xx) ends at once, and so does one that runs into its time limit:
+the next draw would be kept if it is short enough. Every sample ends as a record.
 """
 
 import asyncio
@@ -71,13 +72,16 @@ async def run_chat(job: ChatJob, emit: Emit, first_backoff_s: float = FIRST_BACK
 
 async def _sample(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec, first_backoff_s: float) -> SampleRecord:
     jitter = random.Random(spec.seed)
-    num_retries = 0
+    num_retries, longest_failed_s, first_sent_s = 0, 0.0, time.perf_counter()
     while True:
         sent_unix_s, started_s = time.time(), time.perf_counter()
         attempt = await _attempt(client, job, spec)
-        duration_s = (time.perf_counter() - started_s) * job.time_scale
-        if not attempt.retry or num_retries >= job.max_transport_retries:
+        ended_s = time.perf_counter()
+        # The watchdog counts on it: the last try begins before the sample's limit is spent, and has one of its own.
+        spent = ended_s - first_sent_s >= job.timeout_s
+        if not attempt.retry or spent or num_retries >= job.max_transport_retries:
             break
+        longest_failed_s = max(longest_failed_s, ended_s - started_s)
         pause_s = min(first_backoff_s * 2**num_retries, MAX_BACKOFF_S)
         await asyncio.sleep(pause_s * (0.5 + jitter.random() / 2))
         num_retries += 1
@@ -86,7 +90,8 @@ async def _sample(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec, fi
         status=attempt.status, reply=attempt.reply, finish_reason=attempt.finish_reason,
         prompt_tokens=attempt.prompt_tokens, output_tokens=attempt.output_tokens, cached_tokens=attempt.cached_tokens,
         prompt_sha256=prompt_hash(spec.messages), gold=spec.gold, letter_order=spec.letter_order, seed=spec.seed,
-        sent_unix_s=sent_unix_s, duration_s=duration_s, num_transport_retries=num_retries,
+        sent_unix_s=sent_unix_s, duration_s=(ended_s - started_s) * job.time_scale,
+        num_transport_retries=num_retries, resent_after_s=longest_failed_s if num_retries else None,
         matched_stop=attempt.matched_stop, reasoning_chars=attempt.reasoning_chars,
         error=_redacted(attempt.error, job.api_key, spec.messages),
     )  # fmt: skip
@@ -126,7 +131,7 @@ async def _attempt(client: openai.AsyncOpenAI, job: ChatJob, spec: SampleSpec) -
         async with asyncio.timeout(job.timeout_s):
             return _read(await _send(client, job, spec))
     except (TimeoutError, openai.APITimeoutError):
-        return _Try("timeout", error=f"no reply within {job.timeout_s:.0f} s", retry=True)
+        return _Try("timeout", error=f"no reply within {job.timeout_s:.0f} s")
     except openai.APIConnectionError as error:
         return _Try("cut", error=f"connection: {error.__cause__ or error}", retry=True)
     except openai.APIStatusError as error:

@@ -73,9 +73,10 @@ class ChatJob(Record):
     concurrency: int
     """Requests in flight."""
     timeout_s: float
-    """Limit of one request, seconds."""
+    """Limit of one request, real seconds; one that runs into it is not sent again."""
     max_transport_retries: int = 4
-    """Retries of one sample after transport faults (connection, 429, 5xx); content is never retried."""
+    """Retries of one sample after transport faults (connection, 408, 429, 5xx), as long as `timeout_s` is not spent in
+    all; content is never retried."""
     time_scale: float = 1.0
     """Simulated seconds per real second."""
     route: Route = "chat"

@@ -97,7 +97,7 @@ class EvalConfig(Record):
     """Samples in one unit. Units run beside each other on a node up to `concurrency`: small ones keep it busy to the
     end and lose little with a node; each costs a client process."""
     timeout_s: float = Field(default=3600, gt=0)
-    """Limit of one request in seconds."""
+    """Limit of one request in seconds; one that runs into it counts as errored and is not sent again."""
 
     stop_rules: StopRules = StopRules()
     """When it ends early because its score could not be used."""

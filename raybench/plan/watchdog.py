@@ -35,7 +35,7 @@ class _Running:
     def limit_s(self) -> float:
         if self.told:
             return PATIENCE_S
-        # A sample whose connection broke is sent once more.
+        # A sample whose connection broke is sent again until its limit is spent, and the last try has one of its own.
         factor = 2 if isinstance(self.unit, EvalUnit) else 1
         return factor * self.unit.timeout_s + GRACE_S
 

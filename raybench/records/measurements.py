@@ -158,6 +158,8 @@ class SampleRecord(Record):
     """From sending to the end of the reply, in seconds (simulated where scaled)."""
     num_transport_retries: int = 0
     """Transport faults that were retried; content is never retried."""
+    resent_after_s: float | None = None
+    """Longest of the tries that failed and were sent again, real seconds; None = none was, or not kept."""
     matched_stop: int | str | None = None
     """What ended the reply, where the server says: a token's id, or a text that was taken for a stop word."""
     reasoning_chars: int | None = None

@@ -60,6 +60,7 @@ TITLES = {
     "unchecked": "A node answered samples without its checks",
     "truncated": "Replies were cut at max_tokens",
     "errored": "Samples ended in errors",
+    "resent": "Samples were drawn anew after their replies had been cut on the way",
     "unparsed": "Answers could not be read",
     "max_tokens_low": "The reply limit is low for this eval",
     "identical_repeats": "Repeats of a question gave the same text",

@@ -25,6 +25,10 @@ from raybench.validity.references import prompts_digest
 
 TRUNCATED_FRACTION = 0.01
 ERRORED_FRACTION = 0.01
+RESENT_FRACTION = 0.01
+RESENT_FRACTION_RED = 0.05
+LONG_TRY_S = 10.0
+"""Failed tries of this length had a reply under way; refusals and lost connections are quicker, and select nothing."""
 UNPARSED_FRACTION = 0.02
 FORMAT_GAP = 0.01
 """Share of the score that may be lost to the form of the answers."""
@@ -131,8 +135,8 @@ def accuracy_findings(view: RunView) -> list[Finding]:
 def findings(scored: ScoredEval) -> list[Finding]:
     """Findings about one eval on one target."""
     checks = (
-        _stopped, _truncated, _errored, _unparsed, _format_ignored, _max_tokens_low, _identical_repeats, _letter_bias,
-        _reference_differs,
+        _stopped, _truncated, _errored, _resent, _unparsed, _format_ignored, _max_tokens_low, _identical_repeats,
+        _letter_bias, _reference_differs,
     )  # fmt: skip
     return [found for check in checks if (found := check(scored)) is not None]
 
@@ -212,6 +216,28 @@ def _errored(scored: ScoredEval) -> Finding | None:
         advice = "look at the engine's log for the faults of these requests, then run again with --resume"
     rule = f"at most {ERRORED_FRACTION:.0%} of the samples stay without a reply after all retries"
     return eval_finding(scored, ("errored", "red"), rule, evidence, advice + said)
+
+
+def _resent(scored: ScoredEval) -> Finding | None:
+    """Engines ignore the request's seed, so that a sample that is sent again is drawn again: kept if it is short."""
+    answered = [s for s in scored.samples if scored.outcomes[s.question, s.repeat] != "errored"]
+    failed_s = [s.resent_after_s for s in answered if s.resent_after_s is not None and s.resent_after_s > LONG_TRY_S]
+    if not failed_s or len(failed_s) / len(answered) <= RESENT_FRACTION:
+        return None
+    share, longest_s = len(failed_s) / len(answered), max(failed_s)
+    evidence: dict[str, float] = {
+        "resent_fraction": share,
+        "num_resent": len(failed_s),
+        "longest_failed_try_s": longest_s,
+    }
+    advice = (
+        f"a reply that was cut on its way (the longest try after {longest_s:.0f} s) was asked for again, and a shorter "
+        "draw took its place: raise the time limit of the proxy or gateway, or ask the server without it, and run "
+        "anew; a gateway that restarted meanwhile does the same by accident"
+    )
+    rule = f"at most {RESENT_FRACTION:.0%} of the answered samples were sent again after {LONG_TRY_S:g} s and more"
+    severity: Severity = "red" if share > RESENT_FRACTION_RED else "warn"
+    return eval_finding(scored, ("resent", severity), rule, evidence, advice)
 
 
 def _unparsed(scored: ScoredEval) -> Finding | None:

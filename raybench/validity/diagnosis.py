@@ -316,6 +316,7 @@ ROWS: tuple[tuple[Cause, Row], ...] = (
         "identical_repeats",
         _told("identical_repeats", "repeats of a question are the same text: they are one sample, counted many times"),
     ),
+    ("transport", _told("resent", "long replies were cut on their way and drawn anew: the score is of short ones")),
     ("hidden_cap", _told("same_length", "many replies end at one and the same length without being called cut")),
     ("numerics", _numerics),
     ("drift", _told("repeats_drift", "the share of right answers changed while the run went on")),

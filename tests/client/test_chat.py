@@ -128,15 +128,37 @@ def test_transport_faults_are_retried_and_counted(faults: list[bytes]) -> None:
     [
         (reply({"error": "full"}, 503), "http_error", "HTTP 503"),
         (CUT, "cut", "connection"),
-        (HANG, "timeout", "no reply"),
     ],
 )
 def test_retries_are_bounded(answer: bytes, status: str, said: str) -> None:
-    (record,), server = ask_canned([answer], max_transport_retries=2, timeout_s=0.3)
+    (record,), server = ask_canned([answer], max_transport_retries=2)
     assert (record.status, record.reply, record.num_transport_retries) == (status, None, 2)
     assert len(server.requests) == 3
     assert record.error is not None
     assert said in record.error
+
+
+def test_a_request_that_runs_into_its_limit_is_not_drawn_again() -> None:
+    (record,), server = ask_canned([HANG, completion()], timeout_s=0.3)
+    assert (record.status, record.reply, record.num_transport_retries) == ("timeout", None, 0)
+    assert len(server.requests) == 1
+    assert record.resent_after_s is None
+    assert record.error is not None
+    assert "no reply" in record.error
+
+
+def test_tries_that_were_cut_may_not_spend_more_than_the_limit_of_a_sample_in_all() -> None:
+    (record,), server = ask_canned([CUT], pause_s=0.6, timeout_s=1.0, max_transport_retries=20)
+    assert record.status == "cut"
+    assert record.num_transport_retries == len(server.requests) - 1 == 1
+
+
+def test_the_longest_try_that_failed_is_kept_whatever_became_of_the_sample() -> None:
+    (record,), _ = ask_canned([CUT, completion()], pause_s=0.2)
+    assert record.resent_after_s is not None
+    assert 0.2 <= record.resent_after_s < 5
+    (record,), _ = ask_canned([completion()])
+    assert record.resent_after_s is None
 
 
 @pytest.mark.parametrize("code", [400, 401, 404, 422])

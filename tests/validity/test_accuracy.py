@@ -7,6 +7,7 @@ from ledger_builder import LedgerBuilder, config, whole_ledger
 from pydantic import JsonValue
 
 from raybench.records import Finding, SampleRecord
+from raybench.report.words import TITLES
 from raybench.validity.accuracy import accuracy_findings, scored_evals
 
 Change = Callable[[SampleRecord], SampleRecord]
@@ -106,6 +107,37 @@ def test_errored_by_timeout_names_the_limit() -> None:
 
 def test_aborted_replies_are_counted_by_their_reason() -> None:
     assert _only(whole_ledger(sample=_every(20, finish_reason="abort"))).evidence["num_abort"] == 2
+
+
+def _resent(num: int, after_s: float | None) -> Change:
+    """The first samples of alpha's 160 were answered at the second try."""
+
+    def change(sample: SampleRecord) -> SampleRecord:
+        hit = sample.target == "alpha" and 4 * int(sample.question[1:]) + sample.repeat < num
+        return sample.model_copy(update={"num_transport_retries": 1, "resent_after_s": after_s}) if hit else sample
+
+    return change
+
+
+@pytest.mark.parametrize(("num", "severity"), [(2, "warn"), (8, "warn"), (9, "red"), (160, "red")])
+def test_resent(num: int, severity: str) -> None:
+    found = _only(whole_ledger(config(evals=_eval(repeats=4)), sample=_resent(num, 60.0)))
+    assert (found.code, found.severity, found.target) == ("resent", severity, "alpha")
+    assert found.evidence == {"resent_fraction": num / 160, "num_resent": num, "longest_failed_try_s": 60}
+    assert "after 60 s" in found.advice and "proxy" in found.advice
+    assert TITLES["resent"]
+
+
+@pytest.mark.parametrize(("num", "after_s"), [(1, 60.0), (160, 9.0), (160, None)])
+def test_few_resent_samples_and_quick_refusals_select_nothing(num: int, after_s: float | None) -> None:
+    # None: an older ledger does not tell after how long.
+    builder = whole_ledger(config(evals=_eval(repeats=4)), sample=_resent(num, after_s))
+    assert accuracy_findings(builder.view()) == []
+
+
+def test_resent_samples_that_stayed_without_a_reply_are_errored_alone() -> None:
+    found = _only(whole_ledger(sample=_every(20, status="cut", reply=None, resent_after_s=60.0)))
+    assert found.code == "errored"
 
 
 def test_unparsed() -> None:

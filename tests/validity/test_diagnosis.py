@@ -77,6 +77,7 @@ def test_cut_loops_are_no_matter_of_the_limit() -> None:
     ("changes", "cause", "words_said"),
     [
         ({"status": "http_error", "reply": None, "num_transport_retries": 4}, "transport", "160 retries"),
+        ({"num_transport_retries": 1, "resent_after_s": 61.0}, "transport", "the score is of short ones"),
         ({"reply": f"{LOOPING}\nAnswer: 1"}, "loops", "repeat themselves without end"),
         ({"reply": "", "reasoning_chars": 900}, "reasoning_parser", "100% of the replies are empty"),
         ({"matched_stop": "Question:"}, "stop_tokens", "stop words that nobody sent"),
