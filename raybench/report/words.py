@@ -46,6 +46,7 @@ TITLES = {
     "itl_not_monotonic": "A batch decodes more slowly than a larger one",
     "engine_died_during_unit": "An engine died while it was measured",
     "mixed_versions": "One target ran different versions",
+    "mixed_kernels": "One target ran with different settings",
     "mixed_versions_between_targets": "The targets ran different engine versions",
     "simulated": "Simulated numbers",
     "simulated_beside_real": "Simulated and real engines in one report",

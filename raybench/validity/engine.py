@@ -37,13 +37,17 @@ class ArgDifference:
 
 def engine_findings(view: RunView) -> list[Finding]:
     """All findings about engines: deaths, versions, simulation, settings."""
-    return [*_deaths(view), *_versions(view), *_simulated(view), *_arguments(view), *_strangers(view)]
+    return [
+        *_deaths(view), *_versions(view), *_mixed_kernels(view), *_simulated(view), *_arguments(view),
+        *_strangers(view),
+    ]  # fmt: skip
 
 
 def used_engines(view: RunView, target: str) -> list[EngineFacts]:
     """Engine starts of a target that results came from, in order of their start; all its starts where none did."""
     mine = [facts for facts in view.engines.values() if facts.target == target]
-    starts = {done.start for done in view.done.values()}
+    # A block that was resumed ends on its last start, and has samples of earlier ones.
+    starts = {done.start for done in view.done.values()} | set(view.sample_starts.values())
     return [facts for facts in mine if facts.start in starts] or mine
 
 
@@ -141,6 +145,31 @@ def _versions(view: RunView) -> list[Finding]:
                 advice="The comparison shows hardware and version together. Use one version on all targets if you can.",
             )
         )  # fmt: skip
+    return found
+
+
+def _mixed_kernels(view: RunView) -> list[Finding]:
+    found: list[Finding] = []
+    for target in view.config.targets:
+        engines = used_engines(view, target.name)
+        differing: list[str] = []
+        for name in KERNEL_ARGS:
+            # Another version may not know the name: that is told as mixed versions.
+            seen = _distinct(_word(f.resolved_args[name]) for f in engines if name in f.resolved_args)
+            if len(seen) > 1:
+                differing.append(f"{name}: {', '.join(seen)}")
+        if differing:
+            found.append(
+                Finding(
+                    code="mixed_kernels", severity="warn", scope="target", target=target.name,
+                    rule=f"all starts of a target resolve their arguments alike; seen: {'; '.join(differing)}",
+                    evidence={"num_differences": float(len(differing)), "num_engines": float(len(engines))},
+                    advice=(
+                        "Its results are of different settings, put together. Set these in engine.args, or make the "
+                        "nodes alike, and start a new run."
+                    ),
+                )
+            )  # fmt: skip
     return found
 
 

@@ -1,9 +1,12 @@
 """Every finding about engines, made to happen."""
 
-import pytest
-from ledger_builder import LedgerBuilder, config, simulated_targets, whole_ledger
+from collections.abc import Callable
 
-from raybench.records import EngineFacts, Failure, PerfUnit, Stranger
+import pytest
+from ledger_builder import LedgerBuilder, config, sample_record, simulated_targets, whole_ledger
+
+from raybench.records import EngineFacts, EvalMeasurement, EvalUnit, Failure, PerfUnit, Stranger
+from raybench.report.words import TITLES
 from raybench.validity.engine import argument_differences, engine_findings
 from raybench.validity.engine import simulated_targets as simulated_names
 
@@ -97,6 +100,49 @@ def test_mixed_versions_inside_a_target_are_red(changes: dict[str, object], seen
 
 def test_a_second_start_of_the_same_version_is_fine() -> None:
     assert _codes(_second_engine()) == []
+
+
+def _resumed_block(**changes: object) -> LedgerBuilder:
+    """All of alpha's results but one block are of n0.0; that block keeps 10 samples of n0.1 and ended on n0.0."""
+    builder = whole_ledger(skip=lambda key: key == "alpha-sums-1")
+    builder.engine("alpha", "n0.1", lambda facts: facts.model_copy(update=changes))
+    block = next(unit for unit in builder.plan.units if unit.key == "alpha-sums-1")
+    assert isinstance(block, EvalUnit)
+    for number, spec in enumerate(block.samples):
+        place = "n0.1" if number < 10 else "n0.0"
+        builder.add("sample", sample_record(block, spec), key=spec.key, node="n0", launch=place)
+    done = EvalMeasurement(num_samples=10, duration_s=12.0)
+    builder.add("unit_done", done, key=block.key, attempt=2, node="n0", launch="n0.0")
+    return builder
+
+
+def test_samples_of_a_resumed_block_tell_the_version_that_answered_them() -> None:
+    assert _codes(_resumed_block()) == []
+    finding = engine_findings(_resumed_block(version="0.5.20").view())[0]
+    assert (finding.code, finding.severity, finding.target) == ("mixed_versions", "red", "alpha")
+    assert finding.evidence == {"num_versions": 2, "num_engines": 2}
+
+
+@pytest.mark.parametrize("make", [_second_engine, _resumed_block])
+def test_kernels_that_differ_between_starts_of_one_target_are_named(make: Callable[..., LedgerBuilder]) -> None:
+    resolved = {"attention_backend": "triton", "dtype": "bfloat16", "chunked_prefill_size": None, "port": 30001}
+    [finding] = engine_findings(make(resolved_args=resolved).view())
+    assert (finding.code, finding.severity, finding.target) == ("mixed_kernels", "warn", "alpha")
+    assert finding.rule.endswith("attention_backend: fa3, triton; chunked_prefill_size: 8192, not said")
+    assert finding.evidence == {"num_differences": 2, "num_engines": 2}
+    assert TITLES[finding.code]
+
+
+@pytest.mark.parametrize("resolved", [{}, {"attention_backend": "fa3"}, {"attention_backend": "fa3", "port": 30001}])
+def test_what_a_start_does_not_tell_is_no_difference_of_kernels(resolved: dict[str, object]) -> None:
+    assert _codes(_second_engine(resolved_args=resolved)) == []
+
+
+def test_a_start_that_gave_no_result_may_have_other_kernels() -> None:
+    builder = whole_ledger()
+    other = {"resolved_args": {"attention_backend": "triton"}, "version": "0.5.20"}
+    builder.engine("alpha", "n0.1", lambda facts: facts.model_copy(update=other))
+    assert _codes(builder) == []
 
 
 def test_versions_between_targets_are_named() -> None:
