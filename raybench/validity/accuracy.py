@@ -210,10 +210,13 @@ def _errored(scored: ScoredEval) -> Finding | None:
     said = f" (the first one said: {first.strip().splitlines()[0][:160]})" if first and first.strip() else ""
     if kinds.most_common(1)[0][0] == "timeout":
         advice = (
-            f"raise timeout_s from {scored.config.timeout_s:g} or lower concurrency from {scored.config.concurrency}"
+            f"raise timeout_s from {scored.config.timeout_s:g} or lower concurrency from {scored.config.concurrency}, "
+            "and run anew"
         )
     else:
-        advice = "look at the engine's log for the faults of these requests, then run again with --resume"
+        advice = "look at the engine's log for the faults of these requests, remove their cause and run anew"
+    # A sample ends once, whatever its content.
+    advice += " (--resume asks only for what is missing, and these have ended)"
     rule = f"at most {ERRORED_FRACTION:.0%} of the samples stay without a reply after all retries"
     return eval_finding(scored, ("errored", "red"), rule, evidence, advice + said)
 

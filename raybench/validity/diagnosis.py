@@ -22,7 +22,7 @@ _LOOPS_AMONG_CUT = 0.5
 """With as many loops among the cut replies, a longer limit would only be filled as well."""
 
 
-_LOOK = "look at the engine's log for the faults of these requests, then run again"
+_LOOK = "look at the engine's log for the faults of these requests, remove their cause and run anew"
 
 
 class Diagnosis(Record):

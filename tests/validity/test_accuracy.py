@@ -94,7 +94,7 @@ def test_errored() -> None:
     found = _only(whole_ledger(sample=fault))
     assert (found.code, found.severity) == ("errored", "red")
     assert found.evidence == {"errored_fraction": 0.05, "num_errored": 2, "num_http_error": 2}
-    assert "--resume" in found.advice
+    assert "run anew (--resume asks only for what is missing" in found.advice
     assert "503 overloaded" in found.advice
     assert "more" not in found.advice
 
@@ -102,7 +102,7 @@ def test_errored() -> None:
 def test_errored_by_timeout_names_the_limit() -> None:
     found = _only(whole_ledger(sample=_every(20, status="timeout", reply=None, finish_reason=None)))
     assert found.evidence["num_timeout"] == 2
-    assert "raise timeout_s from 3600 or lower concurrency from 32" in found.advice
+    assert "raise timeout_s from 3600 or lower concurrency from 32, and run anew (--resume" in found.advice
 
 
 def test_aborted_replies_are_counted_by_their_reason() -> None:
