@@ -17,7 +17,7 @@ def accuracy_blocks(report: Report) -> list[str]:
     return [
         "## Accuracy",
         "Score = mean over the questions of the mean over their repeats, in percent. *This exam*: the same questions "
-        "asked again on this server. *Question population*: other questions of this kind. PASS: the one-sided 95% "
+        "asked again on this server. *Question population*: other questions of this kind. PASS: the one-sided "
         "lower bound of the difference is above minus the margin. FAIL: the upper bound is below 0 and the difference "
         "below minus half of the margin. Otherwise INCONCLUSIVE. A red finding or missing samples leave no verdict.",
         markdown_table(accuracy_table(rows)),

@@ -64,15 +64,16 @@ def against_parts(row: EvalRow) -> list[str]:
 def gate_text(row: EvalRow, gate: Gate) -> str:
     """What the score is held against, by how much it differs, and the verdict with its meaning."""
     text = f"vs {known_text(gate.against, gate.baseline, row.reference)}: {numbers.points(gate.difference)} points"
+    sided = f"one-sided {100 * gate.confidence:.3g}%"
     match gate.verdict:
         case "PASS":
-            bound = f"one-sided 95% lower bound {numbers.points(gate.lower)}"
+            bound = f"{sided} lower bound {numbers.points(gate.lower)}"
             verdict = f"PASS: not more than {100 * gate.margin:g} points below"
         case "FAIL":
-            bound = f"one-sided 95% upper bound {numbers.points(gate.upper)}"
+            bound = f"{sided} upper bound {numbers.points(gate.upper)}"
             verdict = "FAIL: below"
         case _:
-            bound = f"one-sided 95% bounds {numbers.points(gate.lower)} and {numbers.points(gate.upper)}"
+            bound = f"{sided} bounds {numbers.points(gate.lower)} and {numbers.points(gate.upper)}"
             verdict = _no_verdict(row.accuracy, gate)
     return f"{text} ({bound}) -> {verdict}"
 

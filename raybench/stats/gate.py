@@ -21,7 +21,7 @@ ItemCounts = Mapping[str, tuple[int, int]]
 """(correct, answered) samples by question; a question without an answered sample is left out."""
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID", "INCOMPLETE"]
-"""PASS: the lower one-sided 95% bound of the difference is above -margin. FAIL: the upper bound is below 0 and the
+"""PASS: the lower one-sided bound of the difference is above -margin. FAIL: the upper bound is below 0 and the
 difference below half of the margin. INCONCLUSIVE: neither. INVALID and INCOMPLETE are the report's: a red check is
 about the eval, or samples are missing, and then there is no verdict."""
 
@@ -40,9 +40,9 @@ class Gate(Record):
     difference: float
     """Score minus reference; over the questions that both answered where it is paired."""
     lower: float
-    """One-sided 95% lower bound of the difference, on this exam."""
+    """One-sided lower bound of the difference at `confidence`, on this exam."""
     upper: float
-    """One-sided 95% upper bound of the difference, on this exam."""
+    """One-sided upper bound of the difference at `confidence`, on this exam."""
     verdict: Verdict
     """See `Verdict`."""
     repeats_needed: int | None
@@ -55,6 +55,8 @@ class Gate(Record):
     """Standard error of the reference on this exam; 0 for a published number."""
     num_paired: int | None = None
     """Questions over which the difference is taken one by one; None where it is one of two totals."""
+    confidence: float = Field(default=ONE_SIDED, gt=0, lt=1)
+    """Confidence of either bound, each on its side; higher than 0.95 where this is one of several looks."""
 
 
 class Standing(Record):
@@ -184,9 +186,10 @@ def _gate(counts: ItemCounts, known: MeasuredReference | float, holding: Holding
         verdict = "INCONCLUSIVE"
     return Gate(
         baseline=distance.reference, margin=margin, difference=distance.difference, lower=lower, upper=upper,
-        verdict=verdict, repeats_needed=_repeats_needed(distance, margin) if verdict == "INCONCLUSIVE" else None,
+        verdict=verdict, repeats_needed=_repeats_needed(distance, holding) if verdict == "INCONCLUSIVE" else None,
         against="reference" if isinstance(known, MeasuredReference) else "published",
         reference_standard_error=distance.reference_error, num_paired=distance.num_paired,
+        confidence=holding.confidence,
     )  # fmt: skip
 
 
@@ -199,12 +202,12 @@ def _standing(counts: ItemCounts, known: MeasuredReference | float) -> Standing:
     )  # fmt: skip
 
 
-def _repeats_needed(distance: _Distance, margin: float) -> int | None:
+def _repeats_needed(distance: _Distance, holding: Holding) -> int | None:
     """The larger of two numbers: at which the difference as it is decides, and at which an equal target mostly passes.
 
     As it is, either the lower bound must clear -margin, or the upper one 0: the nearer of the two decides first.
     """
-    one_sided = normal_quantile(ONE_SIDED)
+    margin, one_sided = holding.margin, normal_quantile(holding.confidence)
     room = max(margin + distance.difference, -distance.difference)
     decides = _repeats_at(distance, room / one_sided)
     passes = _repeats_at(distance, margin / (one_sided + normal_quantile(_POWER)))

@@ -71,6 +71,26 @@ def test_verdicts_against_a_published_score(changes: dict[str, JsonValue], words
     assert exit_code_of(report, None, strict=True) == code
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"baseline": 0.6}, "(one-sided 97.8% lower bound "),
+        ({"baseline": 1.0}, "(one-sided 97.8% upper bound "),
+        ({"baseline": 0.91}, "(one-sided 97.8% bounds "),
+        ({"baseline": 0.91, "adaptive": None}, "(one-sided 95% bounds "),
+    ],
+)  # fmt: skip
+def test_the_bounds_of_stages_are_named_by_their_level(changes: dict[str, JsonValue], words: str) -> None:
+    staged: dict[str, JsonValue] = {
+        "gate": "published",
+        "repeats": 16,
+        "adaptive": {"stages": [4, 8, 16]},
+        "margin": 0.022,
+    }
+    report = make_report(whole_ledger(config(evals=_settings(**(staged | changes)))).view())
+    assert words in eval_sentence(report.evals[0])
+
+
 def _cut(sample: SampleRecord) -> SampleRecord:
     return sample.model_copy(update={"finish_reason": "length"} if sample.target == "alpha" else {})
 

@@ -115,6 +115,32 @@ def test_the_number_of_repeats_decides_if_the_difference_stays() -> None:
         assert more.verdict == word
 
 
+def test_in_stages_the_repeats_decide_at_the_level_of_the_stages() -> None:
+    """At 95% the lower bound of 16 repeats would need fewer than at 99%, and would not decide there."""
+
+    def held(counts: Counts, reference: float, confidence: float) -> Gate:
+        found = gate_of(counts, Holding(published=reference, gate="published", confidence=confidence))
+        assert found is not None
+        return found
+
+    for reference, word in ((0.64, "PASS"), (0.66, "FAIL")):
+        once, staged = held(_alike(10, 16), reference, 0.95), held(_alike(10, 16), reference, 0.99)
+        assert (once.confidence, staged.confidence) == (0.95, 0.99)
+        assert once.repeats_needed is not None and staged.repeats_needed is not None
+        assert once.repeats_needed < staged.repeats_needed
+        # In eighths, for the share to stay 5 of 8.
+        eighths = -(-staged.repeats_needed // 8)
+        assert held(_alike(5 * eighths, 8 * eighths), reference, 0.99).verdict == word
+        eighths = once.repeats_needed // 8
+        assert held(_alike(5 * eighths, 8 * eighths), reference, 0.99).verdict == "INCONCLUSIVE"
+
+
+def test_gates_of_older_reports_are_of_one_look() -> None:
+    found = _gate(_alike(12, 16), 0.70).model_dump()
+    del found["confidence"]
+    assert Gate.model_validate(found).confidence == 0.95
+
+
 def test_a_coarse_reference_is_told_apart_from_too_few_repeats() -> None:
     coarse = _gate(_alike(7, 16), measured(_alike(1, 2, 10), paired=False), 0.02)
     assert (coarse.verdict, coarse.repeats_needed) == ("INCONCLUSIVE", None)
