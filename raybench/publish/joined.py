@@ -13,7 +13,8 @@ from raybench.publish.content import Cell, Scalar, Table
 from raybench.publish.names import finite, segment
 from raybench.publish.samples import settings_named, sharing, text_hash
 from raybench.publish.targets import held_against
-from raybench.report.model import PerfRow, RepeatRow
+from raybench.report.accuracy_words import MISSING
+from raybench.report.model import EvalRow, PerfRow, RepeatRow
 from raybench.stats.compare import Ratio, compare_accuracy, ratio
 
 SPEED_COLUMNS = (
@@ -22,8 +23,9 @@ SPEED_COLUMNS = (
 )  # fmt: skip
 ACCURACY_COLUMNS = (
     "eval", "target", "n", "score", "ci_lo", "ci_hi", "baseline", "verdict", "difference", "difference_lo",
-    "difference_hi", "permutation_p", "red",
+    "difference_hi", "permutation_p", "red", "not_compared",
 )  # fmt: skip
+"""`red` = codes of red findings about either side. `not_compared` = any other reason why there is no difference."""
 
 _Measure = Callable[[RepeatRow, PerfRow], float | None]
 
@@ -99,7 +101,7 @@ def better(found: Ratio | None, more_is_better: bool) -> str | None:
 def accuracy(arms: Sequence[Arm]) -> Table:
     """Every eval of every arm with its interval, and its paired difference to the first arm.
 
-    An eval with a red finding on either side is compared with nothing, as in the report.
+    An eval with a red finding on either side, or that misses samples there, is compared with nothing, as in the report.
     """
     names = dict.fromkeys(row.eval for arm in arms for row in arm.evals)
     rows = (row for name in names for arm in arms for row in _accuracy(name, arms[0], arm))
@@ -112,15 +114,22 @@ def _accuracy(name: str, baseline: Arm, arm: Arm) -> Iterator[tuple[Cell, ...]]:
         ours, theirs = arm.graded.get(row.eval), baseline.graded.get(row.eval)
         other = next((each for each in baseline.evals if each.eval == row.eval), None)
         reds = dict.fromkeys((*row.invalid_by, *(other.invalid_by if other else ())))
-        comparable = arm is not baseline and not reds
+        reasons = _reasons(row, other) if arm is not baseline else ()
+        comparable = arm is not baseline and not reds and not reasons
         paired = compare_accuracy(ours.outcomes, theirs.outcomes) if ours and theirs and comparable else None
         yield (
             row.eval, arm.label, seen.num_scored, seen.score,
             seen.exam.low if seen.exam else None, seen.exam.high if seen.exam else None,
             *held_against(seen),
             paired.difference if paired else None, paired.low if paired else None, paired.high if paired else None,
-            paired.permutation_p if paired else None, ", ".join(reds),
+            paired.permutation_p if paired else None, ", ".join(reds), "; ".join(reasons) or None,
         )  # fmt: skip
+
+
+def _reasons(row: EvalRow, other: EvalRow | None) -> tuple[str, ...]:
+    """Why an eval on two arms is not compared, but for red findings."""
+    missing = row.accuracy.num_missing + (other.accuracy.num_missing if other else 0)
+    return (f"{missing:,} {MISSING}",) if missing else ()
 
 
 def questions(arms: Sequence[Arm], share: ShareSamples) -> tuple[Table, ...]:

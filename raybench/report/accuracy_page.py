@@ -1,8 +1,16 @@
 """The section of the Markdown page on accuracy, and its tables. Pure."""
 
 from raybench.report import numbers
-from raybench.report.accuracy_words import OTHER_HARNESS, ends_text, is_bound, score_text, timed_text
-from raybench.report.model import Comparison, EvalDifference, EvalRow, Report
+from raybench.report.accuracy_words import (
+    MISSING,
+    OTHER_HARNESS,
+    codes_text,
+    ends_text,
+    is_bound,
+    score_text,
+    timed_text,
+)
+from raybench.report.model import Comparison, EvalDifference, EvalLeftOut, EvalRow, Report
 from raybench.report.tables import Table, markdown_table, with_findings
 
 NOT_DISTINGUISHABLE_P = 0.05
@@ -29,10 +37,15 @@ def accuracy_blocks(report: Report) -> list[str]:
 def differences(comparison: Comparison) -> str:
     """Differences in accuracy between two targets, a line for each eval."""
     lines = [_difference(row) for row in comparison.evals]
-    for left_out in comparison.evals_left_out:
-        codes = ", ".join(f"`{code}`" for code in left_out.findings)
-        lines.append(f"- **{left_out.eval}**: not compared; findings: {codes}.")
+    lines += [f"- **{each.eval}**: not compared; {_left_out_by(each)}." for each in comparison.evals_left_out]
     return "\n".join(lines)
+
+
+def _left_out_by(left_out: EvalLeftOut) -> str:
+    found = [f"findings: {codes_text(left_out.findings)}"] if left_out.findings else []
+    if left_out.num_missing:
+        found.append(f"{left_out.num_missing:,} {MISSING}")
+    return "; ".join(found)
 
 
 def _difference(row: EvalDifference) -> str:
@@ -139,7 +152,7 @@ def outcome_table(rows: list[EvalRow]) -> Table:
         counts = [(seen.counts.get(name, 0), seen.num_samples) for name in ("correct", "incorrect")]
         rates = [(seen.counts.get(name, 0), seen.num_scored) for name in ("unparsed", "truncated")]
         others = [(seen.counts.get("errored", 0), seen.num_samples)]
-        others.append((seen.num_planned - seen.num_samples, seen.num_planned))
+        others.append((seen.num_missing, seen.num_planned))
         cells.append(
             (
                 row.eval, row.target,

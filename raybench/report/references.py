@@ -53,9 +53,10 @@ def _entry(view: RunView, scored: ScoredEval, row: EvalRow, target: TargetRow) -
     seen, name = scored.score, f"{scored.config.name} on {scored.target}"
     if row.invalid_by:
         raise ConfigError(f"{name} is INVALID ({', '.join(row.invalid_by)}): it cannot be a reference")
-    if seen.num_samples < seen.num_planned or seen.score is None or seen.standard_error is None:
-        missing = seen.num_planned - seen.num_samples
-        raise ConfigError(f"{name} misses {missing} of {seen.num_planned} samples: finish the run with --resume first")
+    if seen.num_missing or seen.score is None or seen.standard_error is None:
+        raise ConfigError(
+            f"{name} misses {seen.num_missing} of {seen.num_planned} samples: finish the run with --resume first"
+        )
     made = report_day(view)
     return MeasuredReference(
         eval=scored.config.name, target=scored.target, model=_last_part(view.config.model.path),

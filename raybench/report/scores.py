@@ -54,7 +54,7 @@ def _judged(seen: AccuracyScore, reds: tuple[str, ...]) -> AccuracyScore:
 
     Short replies come back first, so that the answered part of an eval is no fair sample of it.
     """
-    if seen.gate is None or not (reds or seen.num_samples < seen.num_planned):
+    if seen.gate is None or not (reds or seen.num_missing):
         return seen
     word = "INVALID" if reds else "INCOMPLETE"
     return seen.model_copy(update={"gate": seen.gate.model_copy(update={"verdict": word, "repeats_needed": None})})

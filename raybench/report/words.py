@@ -137,7 +137,8 @@ def verdict_sentence(report: Report) -> str:
             about = "it is" if reds == 1 else "they are"
             parts.append(f"{_count(reds, 'red finding')} below. Do not use the numbers that {about} about.")
         case "INCOMPLETE":
-            parts.append("results are missing; those that are here are sound as far as the checks can tell.")
+            sound = "those that are here are sound as far as the checks can tell"
+            parts.append(f"results are missing; {sound}{_unfair(report)}.")
     if report.num_missing:
         parts.append(missing_sentence(report))
     if made.num_samples_dropped:
@@ -146,6 +147,12 @@ def verdict_sentence(report: Report) -> str:
         parts.append(f"{_count(warnings, 'warning')} below.")
     text = " ".join(parts)
     return text[0].upper() + text[1:]
+
+
+def _unfair(report: Report) -> str:
+    """What that does not hold for: the answered part of an eval is no fair sample of it."""
+    unfinished = dict.fromkeys(row.eval for row in report.evals if row.accuracy.num_missing)
+    return f", but for the scores of {', '.join(unfinished)}: short replies come back first" if unfinished else ""
 
 
 def missing_sentence(report: Report) -> str:

@@ -14,7 +14,8 @@ from raybench.cli import app
 from raybench.errors import PublishError
 from raybench.publish import view_text, views
 from raybench.publish.comparison import Compared, compare, comparison_run
-from raybench.publish.content import Publication
+from raybench.publish.content import Cell, Publication
+from raybench.publish.joined import ACCURACY_COLUMNS
 from raybench.publish.parquet_sink import ParquetSink
 from raybench.publish.targets import Source, target_runs
 from raybench.publish.view_store import spec_of
@@ -89,6 +90,24 @@ def test_what_differs_names_its_targets() -> None:
     assert body == [["page_size", "engine's choice", "1", "1", "16"]]
     one = config(targets=[{"name": "a", "accelerator": "H200", "gpus_per_node": 8}])
     assert view_text.differences(compared(whole_ledger(one))).startswith("Same model")
+
+
+def _accuracy(made: Compared) -> list[dict[str, Cell]]:
+    return [dict(zip(ACCURACY_COLUMNS, row, strict=True)) for row in made.accuracy.rows]
+
+
+def test_an_eval_that_misses_samples_is_compared_with_nothing() -> None:
+    whole = compared(whole_ledger())
+    assert [row["not_compared"] for row in _accuracy(whole)] == [None, None]
+    assert _accuracy(whole)[1]["difference"] == pytest.approx(0.05)
+    source = source_of(whole_ledger(skip=lambda key: key == "alpha-sums-1"))
+    made = compare([source], "hashed", "2026-01-01")
+    baseline, row = _accuracy(made)
+    reason = "20 samples missing: short replies come back first"
+    assert (baseline["not_compared"], row["not_compared"]) == (None, reason)
+    assert {row[name] for name in ("difference", "difference_lo", "difference_hi", "permutation_p")} == {None}
+    assert f"| - ({reason}) |" in view_text.scores(made)
+    assert not [name for name in comparison_run(made, [source], []).summary if name.endswith("/difference")]
 
 
 TWO_SWEEPS: list[JsonValue] = [
