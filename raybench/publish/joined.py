@@ -21,11 +21,16 @@ SPEED_COLUMNS = (
     "metric", "sweep", "batch_size", "baseline", "target", "baseline_value", "target_value", "ratio", "low", "high",
     "better", "findings",
 )  # fmt: skip
+"""`better` = target, baseline or same; None with fewer than `MIN_REPEATS` repeats on either side."""
 ACCURACY_COLUMNS = (
     "eval", "target", "n", "score", "ci_lo", "ci_hi", "baseline", "verdict", "difference", "difference_lo",
     "difference_hi", "permutation_p", "red", "not_compared",
 )  # fmt: skip
 """`red` = codes of red findings about either side. `not_compared` = any other reason why there is no difference."""
+
+MIN_REPEATS = 4
+"""Of either side, for a winner: two equal sides with n repeats each are apart by chance in 2 of C(2n, n) cases:
+100% at 1, 33% at 2, 10% at 3, 2.9% at 4."""
 
 _Measure = Callable[[RepeatRow, PerfRow], float | None]
 
@@ -90,8 +95,8 @@ def _ratio(measure: _Measure, row: PerfRow, other: PerfRow) -> Ratio | None:
 
 
 def better(found: Ratio | None, more_is_better: bool) -> str | None:
-    """Whether the whole range says so; a range around 1 says nothing."""
-    if found is None:
+    """Which side all repeats say is better; None where there are too few to say it."""
+    if found is None or min(found.num_a, found.num_b) < MIN_REPEATS:
         return None
     if found.low <= 1 <= found.high:
         return "same"

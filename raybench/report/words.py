@@ -221,7 +221,11 @@ def _comparison_line(comparison: Comparison) -> str | None:
     left_out = [str(row.batch_size) for row in comparison.rows if row.output_throughput is None]
     if left_out:
         text += f" Not compared: batch {', '.join(left_out)}."
-    return f"{text} ~ = the repeats of the two overlap." if "~" in text else text
+    if "~" in text:
+        text += (
+            f" ~ = the repeats of the two overlap.{numbers.unmarked_note(row.output_throughput for row in _ends(rows))}"
+        )
+    return text
 
 
 def passes_text(nums: Iterable[int]) -> str:
