@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
 from raybench.config.publish import ShareSamples
-from raybench.publish.arms import Arm
+from raybench.publish.arms import Arm, Graded
 from raybench.publish.content import Cell, Scalar, Table
 from raybench.publish.names import finite, segment
 from raybench.publish.samples import settings_named, sharing, text_hash
@@ -106,7 +106,8 @@ def better(found: Ratio | None, more_is_better: bool) -> str | None:
 def accuracy(arms: Sequence[Arm]) -> Table:
     """Every eval of every arm with its interval, and its paired difference to the first arm.
 
-    An eval with a red finding on either side, or that misses samples there, is compared with nothing, as in the report.
+    An eval with a red finding on either side, or that misses samples there, is compared with nothing, as in the report;
+    so is one that two runs asked otherwise.
     """
     names = dict.fromkeys(row.eval for arm in arms for row in arm.evals)
     rows = (row for name in names for arm in arms for row in _accuracy(name, arms[0], arm))
@@ -119,7 +120,7 @@ def _accuracy(name: str, baseline: Arm, arm: Arm) -> Iterator[tuple[Cell, ...]]:
         ours, theirs = arm.graded.get(row.eval), baseline.graded.get(row.eval)
         other = next((each for each in baseline.evals if each.eval == row.eval), None)
         reds = dict.fromkeys((*row.invalid_by, *(other.invalid_by if other else ())))
-        reasons = _reasons(row, other) if arm is not baseline else ()
+        reasons = () if arm is baseline or other is None else (*_missing(row, other), *_asked_otherwise(ours, theirs))
         comparable = arm is not baseline and not reds and not reasons
         paired = compare_accuracy(ours.outcomes, theirs.outcomes) if ours and theirs and comparable else None
         yield (
@@ -131,10 +132,17 @@ def _accuracy(name: str, baseline: Arm, arm: Arm) -> Iterator[tuple[Cell, ...]]:
         )  # fmt: skip
 
 
-def _reasons(row: EvalRow, other: EvalRow | None) -> tuple[str, ...]:
-    """Why an eval on two arms is not compared, but for red findings."""
-    missing = row.accuracy.num_missing + (other.accuracy.num_missing if other else 0)
+def _missing(row: EvalRow, other: EvalRow) -> tuple[str, ...]:
+    missing = row.accuracy.num_missing + other.accuracy.num_missing
     return (f"{missing:,} {MISSING}",) if missing else ()
+
+
+def _asked_otherwise(ours: Graded | None, theirs: Graded | None) -> tuple[str, ...]:
+    """The names of what differs; `compare/configuration` has the values."""
+    if ours is None or theirs is None:
+        return ()
+    found = [name for name, value in ours.asked.items() if value != theirs.asked[name]]
+    return (f"asked otherwise: {', '.join(found)}",) if found else ()
 
 
 def questions(arms: Sequence[Arm], share: ShareSamples) -> tuple[Table, ...]:

@@ -114,9 +114,9 @@ def start_up(compared: Compared) -> str:
 
 
 def differences(compared: Compared) -> str:
-    """Model, versions, hardware and resolved engine arguments that differ."""
+    """Model, versions, hardware, what evals asked and how, and resolved engine arguments that differ."""
     if not compared.differences.rows:
-        return "Same model, versions, hardware and resolved engine arguments."
+        return "Same model, versions, hardware, prompts and sampling of the evals, and resolved engine arguments."
     _, _, *labels = compared.differences.columns
     return table(["", "", *labels], [[str(cell or "-") for cell in row] for row in compared.differences.rows])
 

@@ -1,5 +1,6 @@
 """Comparisons as somebody tries them who trusts nobody: runs of one name, of other versions, of serving loads alone."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,54 @@ def test_an_eval_that_misses_samples_is_compared_with_nothing() -> None:
     assert {row[name] for name in ("difference", "difference_lo", "difference_hi", "permutation_p")} == {None}
     assert f"| - ({reason}) |" in view_text.scores(made)
     assert not [name for name in comparison_run(made, [source], []).summary if name.endswith("/difference")]
+
+
+def _asked(**changes: JsonValue) -> LedgerBuilder:
+    settings: dict[str, JsonValue] = {"name": "sums", "sampling": {"temperature": 0, "max_tokens": 64}}
+    return whole_ledger(config(evals=[settings | changes]))
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "values"),
+    [
+        ({"sampling": {"temperature": 0, "max_tokens": 128}}, "max_tokens", ["64", "128"]),
+        ({"sampling": {"temperature": 0.7, "max_tokens": 64}}, "temperature", ["0.0", "0.7"]),
+        ({"route": "completions"}, "route", ["chat", "completions"]),
+    ],
+)
+def test_evals_that_were_asked_otherwise_are_not_compared(
+    change: dict[str, JsonValue], name: str, values: list[str]
+) -> None:
+    made = compared(_asked(), later(_asked(**change)))
+    seen = {str(row["target"]): row for row in _accuracy(made)}
+    first, same_run, *others = (seen[arm.label] for arm in made.arms)
+    assert first["not_compared"] is same_run["not_compared"] is None
+    assert same_run["difference"] == pytest.approx(0.05)
+    assert [(row["not_compared"], row["difference"]) for row in others] == 2 * [(f"asked otherwise: {name}", None)]
+    [said] = [row for row in rows_of(view_text.differences(made)) if row[0].startswith("sums: ")]
+    assert said == [f"sums: {name}", "-", values[0], values[0], values[1], values[1]]
+
+
+def test_evals_with_another_prompt_are_not_compared() -> None:
+    other = _asked()
+    [planned] = [number for number, record in enumerate(other.records) if record.kind == "plan"]
+    body = json.loads(json.dumps(other.records[planned].body).replace("+ 1?", "+ 1? Be brief."))
+    other.records[planned] = other.records[planned].model_copy(update={"body": body})
+    made = compared(_asked(), later(other))
+    reason = "asked otherwise: questions and prompts"
+    assert [row["not_compared"] for row in _accuracy(made)] == [None, None, reason, reason]
+    [said] = [row for row in made.differences.rows if str(row[0]).startswith("sums: ")]
+    assert said[0] == "sums: questions and prompts"
+    assert said[2] == said[3] != said[4] == said[5]
+
+
+def test_evals_that_were_asked_the_same_are_compared_over_runs() -> None:
+    made = compared(_asked(), later(_asked(margin=0.2, concurrency=8)))
+    assert [row["not_compared"] for row in _accuracy(made)] == 4 * [None]
+    assert [row["difference"] for row in _accuracy(made)][1:] == pytest.approx([0.05, 0, 0.05])
+    assert not [row for row in made.differences.rows if str(row[0]).startswith("sums: ")]
+    beside = compared(_asked(), later(whole_ledger(config(evals=[]))))
+    assert not [row for row in beside.differences.rows if str(row[0]).startswith("sums: ")], "one side has no such eval"
 
 
 TWO_SWEEPS: list[JsonValue] = [
