@@ -10,7 +10,7 @@ from raybench.report.accuracy_words import (
     score_text,
     timed_text,
 )
-from raybench.report.model import Comparison, EvalDifference, EvalLeftOut, EvalRow, Report
+from raybench.report.model import Comparison, EvalDifference, EvalLeftOut, EvalRow, ReferenceInUse, Report
 from raybench.report.tables import Table, markdown_table, with_findings
 
 NOT_DISTINGUISHABLE_P = 0.05
@@ -81,7 +81,7 @@ def _references(rows: list[EvalRow]) -> list[str]:
         lines.append(
             f"- Reference of **{row.eval}**: {numbers.score(known.score)} ± {100 * known.standard_error:.1f} (standard "
             f"error on this exam), avg@{known.repeats}, measured by raybench on {known.target} ({known.accelerator}, "
-            f"{known.engine}, model `{known.model}`) in run {known.run_id} of {known.date}."
+            f"{known.engine}, model `{known.model}`) in run {known.run_id} of {known.date}.{_unsaid(known)}"
         )
     held = [each for row in rows for each in (row.accuracy.gate, *row.accuracy.standings) if each is not None]
     if any(each.against == "published" for each in held):
@@ -95,6 +95,13 @@ def _references(rows: list[EvalRow]) -> list[str]:
             "interval is an upper bound of the width."
         )
     return list(dict.fromkeys(lines))
+
+
+def _unsaid(known: ReferenceInUse) -> str:
+    """What nobody can hold against this run, said before a gate is believed."""
+    if not known.unsaid:
+        return ""
+    return f" Not known: {' and '.join(known.unsaid)}, for an older raybench saved it; save it again from its run."
 
 
 def _eval_notes(row: EvalRow) -> list[str]:

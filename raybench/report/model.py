@@ -308,6 +308,8 @@ class ReferenceInUse(Record):
     """Run that measured it."""
     differs: tuple[str, ...] = ()
     """What makes it another measurement; nothing is held against it then."""
+    unsaid: tuple[str, ...] = ()
+    """What its file does not say, so that it may differ unseen."""
 
 
 class EvalRow(Record):

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from raybench.config.reference import MeasuredReference, NumericsReference
 from raybench.errors import ConfigError
+from raybench.evals.grade import GRADER_VERSION
 from raybench.ledger.view import RunView
 from raybench.report.model import EvalRow, Report, TargetRow
 from raybench.stats.accuracy import correct_by_question, counts_of
@@ -63,7 +64,8 @@ def _entry(view: RunView, scored: ScoredEval, row: EvalRow, target: TargetRow) -
         model_revision=next(iter(target.model_revisions), view.config.model.revision), engine=target.engine,
         engine_version=next(iter(target.engine_versions), None), accelerator=target.accelerator,
         gpus_per_node=target.gpus_per_node, simulated=target.simulated, prompts_sha256=scored.prompts_sha256,
-        sampling=scored.config.sampling, repeats=seen.num_repeats, num_questions=seen.num_questions,
+        sampling=scored.config.sampling, route=scored.config.route, grader=GRADER_VERSION,
+        repeats=seen.num_repeats, num_questions=seen.num_questions,
         num_scored=seen.num_scored, score=round(seen.score, 6), standard_error=round(seen.standard_error, 6),
         truncated_fraction=_rounded(seen.truncated_fraction), unparsed_fraction=_rounded(seen.unparsed_fraction),
         questions=counts_of(correct_by_question(scored.outcomes)), date=made, run_id=view.run.run_id,

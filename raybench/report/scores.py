@@ -8,6 +8,7 @@ from raybench.records import EvalUnit, Finding
 from raybench.report.model import EvalRow, ReferenceInUse
 from raybench.stats.accuracy import AccuracyScore
 from raybench.validity.accuracy import ScoredEval
+from raybench.validity.references import unsaid
 from raybench.validity.timed import timed_configuration
 from raybench.validity.verdict import reds_about
 
@@ -68,4 +69,5 @@ def _reference(scored: ScoredEval) -> ReferenceInUse | None:
         target=known.target, model=known.model, accelerator=known.accelerator,
         engine=" ".join(filter(None, [known.engine, known.engine_version])), repeats=known.repeats, score=known.score,
         standard_error=known.standard_error, date=known.date, run_id=known.run_id, differs=scored.reference_differs,
+        unsaid=unsaid(known),
     )  # fmt: skip
