@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from raybench.config.names import Name
-from raybench.records import Record, Sampling, TeacherForced
+from raybench.records import Record, Route, Sampling, TeacherForced
 
 
 class MeasuredReference(Record):
@@ -37,6 +37,10 @@ class MeasuredReference(Record):
     """Hash over ids, prompts and answers of the questions; letter orders do not count."""
     sampling: Sampling
     """Sampling fields that were sent."""
+    route: Route | None = None
+    """Route of the requests; None in files of older versions, which do not say it."""
+    grader: int | None = None
+    """Version of the graders that read the replies (`raybench.evals.grade.GRADER_VERSION`); None as above."""
     repeats: int = Field(ge=1)
     """Times that every question was asked."""
     num_questions: int = Field(ge=1)

@@ -9,6 +9,9 @@ from raybench.publish.targets import Source, display_name
 from raybench.records import Outcome, SampleRecord
 from raybench.report.model import EvalRow, PerfRow, StartUpRow, TargetRow
 from raybench.report.serving_model import LoadRow, SearchRow
+from raybench.validity.accuracy import ScoredEval
+
+_DIGEST_CHARS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,9 @@ class Graded:
 
     outcomes: dict[tuple[str, int], Outcome]
     samples: dict[tuple[str, int], SampleRecord]
+    asked: dict[str, str]
+    """What was asked and how: route, digest of questions and prompts, every sampling field. Where one of them differs,
+    scores are of two different exams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,8 @@ def _of(source: Source, *, several: bool) -> list[Arm]:
     graded: dict[str, dict[str, Graded]] = {}
     for scored in source.scored:
         samples = {(sample.question, sample.repeat): sample for sample in scored.samples}
-        graded.setdefault(scored.target, {})[scored.config.name] = Graded(scored.outcomes, samples)
+        asked = _asked(scored)
+        graded.setdefault(scored.target, {})[scored.config.name] = Graded(scored.outcomes, samples, asked)
     return [
         Arm(
             label=display_label(target.name, source.sweep if several else None),
@@ -79,3 +86,11 @@ def _of(source: Source, *, several: bool) -> list[Arm]:
         )
         for target in report.targets
     ]  # fmt: skip
+
+
+def _asked(scored: ScoredEval) -> dict[str, str]:
+    """The same names for every eval."""
+    settings = scored.config
+    prompts = scored.prompts_sha256[:_DIGEST_CHARS]
+    sampling = {name: str(value) for name, value in settings.sampling.model_dump().items()}
+    return {"route": settings.route, "questions and prompts": prompts, **sampling}

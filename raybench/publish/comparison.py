@@ -35,7 +35,7 @@ class Compared:
     accuracy: Table
     questions: tuple[Table, ...]
     differences: Table
-    """Model, versions, hardware and engine arguments that are not the same on all sides."""
+    """Model, versions, hardware, what evals asked and engine arguments that are not the same on all sides."""
     findings: tuple[Finding, ...]
     """Findings of all folders, red ones first."""
     verdicts: tuple[tuple[str, str], ...]

@@ -1,10 +1,10 @@
-"""What is not the same on all sides of a comparison: model, versions, hardware, resolved engine arguments. Pure.
+"""What is not the same on all sides of a comparison: model, versions, hardware, evals, engine arguments. Pure.
 
 Made from the arms themselves, so that it holds over run folders of any date: a report of one run folder knows only the
 differences between its own targets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from raybench.publish.arms import Arm
 from raybench.publish.content import Cell, Table
@@ -20,7 +20,8 @@ VERSIONS = ("model", "model revision", "engine", "engine version", "raybench ver
 def differences(arms: Sequence[Arm]) -> Table:
     """A row for each thing that differs, a column for each arm; None = that side does not say."""
     rows = [(name, "", *values) for name, values in _facts(arms).items() if len(set(values)) > 1]
-    return Table(DIFFERENCES, ("name", "chosen", *(arm.label for arm in arms)), (*rows, *_arguments(arms)))
+    found = (*rows, *_asked(arms), *_arguments(arms))
+    return Table(DIFFERENCES, ("name", "chosen", *(arm.label for arm in arms)), found)
 
 
 def _facts(arms: Sequence[Arm]) -> dict[str, list[Cell]]:
@@ -33,6 +34,15 @@ def _facts(arms: Sequence[Arm]) -> dict[str, list[Cell]]:
         "GPUs": [", ".join(arm.target.gpus) or None for arm in arms],
         "driver": [", ".join(arm.target.drivers) or None for arm in arms],
     }
+
+
+def _asked(arms: Sequence[Arm]) -> Iterator[tuple[Cell, ...]]:
+    """How an eval was asked, where two sides that have it were asked otherwise."""
+    for eval_name in dict.fromkeys(name for arm in arms for name in arm.graded):
+        sides = [arm.graded[eval_name].asked if eval_name in arm.graded else None for arm in arms]
+        for what in dict.fromkeys(what for side in sides if side for what in side):
+            if len({side[what] for side in sides if side}) > 1:
+                yield (f"{eval_name}: {what}", "", *(side[what] if side else None for side in sides))
 
 
 def _arguments(arms: Sequence[Arm]) -> list[tuple[Cell, ...]]:

@@ -8,22 +8,29 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
 from raybench.config.publish import ShareSamples
-from raybench.publish.arms import Arm
+from raybench.publish.arms import Arm, Graded
 from raybench.publish.content import Cell, Scalar, Table
 from raybench.publish.names import finite, segment
 from raybench.publish.samples import settings_named, sharing, text_hash
 from raybench.publish.targets import held_against
-from raybench.report.model import PerfRow, RepeatRow
+from raybench.report.accuracy_words import MISSING
+from raybench.report.model import EvalRow, PerfRow, RepeatRow
 from raybench.stats.compare import Ratio, compare_accuracy, ratio
 
 SPEED_COLUMNS = (
     "metric", "sweep", "batch_size", "baseline", "target", "baseline_value", "target_value", "ratio", "low", "high",
     "better", "findings",
 )  # fmt: skip
+"""`better` = target, baseline or same; None with fewer than `MIN_REPEATS` repeats on either side."""
 ACCURACY_COLUMNS = (
     "eval", "target", "n", "score", "ci_lo", "ci_hi", "baseline", "verdict", "difference", "difference_lo",
-    "difference_hi", "permutation_p", "red",
+    "difference_hi", "permutation_p", "red", "not_compared",
 )  # fmt: skip
+"""`red` = codes of red findings about either side. `not_compared` = any other reason why there is no difference."""
+
+MIN_REPEATS = 4
+"""Of either side, for a winner: two equal sides with n repeats each are apart by chance in 2 of C(2n, n) cases:
+100% at 1, 33% at 2, 10% at 3, 2.9% at 4."""
 
 _Measure = Callable[[RepeatRow, PerfRow], float | None]
 
@@ -88,8 +95,8 @@ def _ratio(measure: _Measure, row: PerfRow, other: PerfRow) -> Ratio | None:
 
 
 def better(found: Ratio | None, more_is_better: bool) -> str | None:
-    """Whether the whole range says so; a range around 1 says nothing."""
-    if found is None:
+    """Which side all repeats say is better; None where there are too few to say it."""
+    if found is None or min(found.num_a, found.num_b) < MIN_REPEATS:
         return None
     if found.low <= 1 <= found.high:
         return "same"
@@ -99,7 +106,8 @@ def better(found: Ratio | None, more_is_better: bool) -> str | None:
 def accuracy(arms: Sequence[Arm]) -> Table:
     """Every eval of every arm with its interval, and its paired difference to the first arm.
 
-    An eval with a red finding on either side is compared with nothing, as in the report.
+    An eval with a red finding on either side, or that misses samples there, is compared with nothing, as in the report;
+    so is one that two runs asked otherwise.
     """
     names = dict.fromkeys(row.eval for arm in arms for row in arm.evals)
     rows = (row for name in names for arm in arms for row in _accuracy(name, arms[0], arm))
@@ -112,15 +120,29 @@ def _accuracy(name: str, baseline: Arm, arm: Arm) -> Iterator[tuple[Cell, ...]]:
         ours, theirs = arm.graded.get(row.eval), baseline.graded.get(row.eval)
         other = next((each for each in baseline.evals if each.eval == row.eval), None)
         reds = dict.fromkeys((*row.invalid_by, *(other.invalid_by if other else ())))
-        comparable = arm is not baseline and not reds
+        reasons = () if arm is baseline or other is None else (*_missing(row, other), *_asked_otherwise(ours, theirs))
+        comparable = arm is not baseline and not reds and not reasons
         paired = compare_accuracy(ours.outcomes, theirs.outcomes) if ours and theirs and comparable else None
         yield (
             row.eval, arm.label, seen.num_scored, seen.score,
             seen.exam.low if seen.exam else None, seen.exam.high if seen.exam else None,
             *held_against(seen),
             paired.difference if paired else None, paired.low if paired else None, paired.high if paired else None,
-            paired.permutation_p if paired else None, ", ".join(reds),
+            paired.permutation_p if paired else None, ", ".join(reds), "; ".join(reasons) or None,
         )  # fmt: skip
+
+
+def _missing(row: EvalRow, other: EvalRow) -> tuple[str, ...]:
+    missing = row.accuracy.num_missing + other.accuracy.num_missing
+    return (f"{missing:,} {MISSING}",) if missing else ()
+
+
+def _asked_otherwise(ours: Graded | None, theirs: Graded | None) -> tuple[str, ...]:
+    """The names of what differs; `compare/configuration` has the values."""
+    if ours is None or theirs is None:
+        return ()
+    found = [name for name, value in ours.asked.items() if value != theirs.asked[name]]
+    return (f"asked otherwise: {', '.join(found)}",) if found else ()
 
 
 def questions(arms: Sequence[Arm], share: ShareSamples) -> tuple[Table, ...]:

@@ -214,7 +214,7 @@ def eval_summary(row: EvalRow) -> dict[str, Scalar]:
     values[f"{prefix}/baseline"], values[f"{prefix}/verdict"] = held_against(row.accuracy)
     if row.accuracy.gate is None and row.accuracy.standings:
         values[f"{prefix}/delta"] = row.accuracy.standings[0].difference
-    values[f"{prefix}/missing"] = row.accuracy.num_planned - row.accuracy.num_samples
+    values[f"{prefix}/missing"] = row.accuracy.num_missing
     for outcome in ("unparsed", "truncated", "errored"):
         name = "parse_failures" if outcome == "unparsed" else outcome
         if values[f"{prefix}/{name}"] is None:

@@ -86,12 +86,17 @@ def scores(compared: Compared) -> str:
         [
             str(row["eval"]), str(row["target"]), str(row["n"]), number(row["score"]),
             _interval(row["ci_lo"], row["ci_hi"]), number(row["baseline"]), str(row["verdict"] or "-"),
-            number(row["difference"]),
+            _difference(row),
             _interval(row["difference_lo"], row["difference_hi"]),
         ]
         for row in _rows(ACCURACY_COLUMNS, compared.accuracy.rows)
     ]  # fmt: skip
     return f"Difference: to {compared.arms[0].label}, paired by question.\n\n{table(head, body)}"
+
+
+def _difference(row: dict[str, Cell]) -> str:
+    reason = row["not_compared"]
+    return f"- ({reason})" if reason else number(row["difference"])
 
 
 def _interval(low: Cell, high: Cell) -> str:
@@ -109,9 +114,9 @@ def start_up(compared: Compared) -> str:
 
 
 def differences(compared: Compared) -> str:
-    """Model, versions, hardware and resolved engine arguments that differ."""
+    """Model, versions, hardware, what evals asked and how, and resolved engine arguments that differ."""
     if not compared.differences.rows:
-        return "Same model, versions, hardware and resolved engine arguments."
+        return "Same model, versions, hardware, prompts and sampling of the evals, and resolved engine arguments."
     _, _, *labels = compared.differences.columns
     return table(["", "", *labels], [[str(cell or "-") for cell in row] for row in compared.differences.rows])
 

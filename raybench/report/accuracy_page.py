@@ -1,8 +1,16 @@
 """The section of the Markdown page on accuracy, and its tables. Pure."""
 
 from raybench.report import numbers
-from raybench.report.accuracy_words import OTHER_HARNESS, ends_text, is_bound, score_text, timed_text
-from raybench.report.model import Comparison, EvalDifference, EvalRow, Report
+from raybench.report.accuracy_words import (
+    MISSING,
+    OTHER_HARNESS,
+    codes_text,
+    ends_text,
+    is_bound,
+    score_text,
+    timed_text,
+)
+from raybench.report.model import Comparison, EvalDifference, EvalLeftOut, EvalRow, ReferenceInUse, Report
 from raybench.report.tables import Table, markdown_table, with_findings
 
 NOT_DISTINGUISHABLE_P = 0.05
@@ -29,10 +37,15 @@ def accuracy_blocks(report: Report) -> list[str]:
 def differences(comparison: Comparison) -> str:
     """Differences in accuracy between two targets, a line for each eval."""
     lines = [_difference(row) for row in comparison.evals]
-    for left_out in comparison.evals_left_out:
-        codes = ", ".join(f"`{code}`" for code in left_out.findings)
-        lines.append(f"- **{left_out.eval}**: not compared; findings: {codes}.")
+    lines += [f"- **{each.eval}**: not compared; {_left_out_by(each)}." for each in comparison.evals_left_out]
     return "\n".join(lines)
+
+
+def _left_out_by(left_out: EvalLeftOut) -> str:
+    found = [f"findings: {codes_text(left_out.findings)}"] if left_out.findings else []
+    if left_out.num_missing:
+        found.append(f"{left_out.num_missing:,} {MISSING}")
+    return "; ".join(found)
 
 
 def _difference(row: EvalDifference) -> str:
@@ -68,7 +81,7 @@ def _references(rows: list[EvalRow]) -> list[str]:
         lines.append(
             f"- Reference of **{row.eval}**: {numbers.score(known.score)} ± {100 * known.standard_error:.1f} (standard "
             f"error on this exam), avg@{known.repeats}, measured by raybench on {known.target} ({known.accelerator}, "
-            f"{known.engine}, model `{known.model}`) in run {known.run_id} of {known.date}."
+            f"{known.engine}, model `{known.model}`) in run {known.run_id} of {known.date}.{_unsaid(known)}"
         )
     held = [each for row in rows for each in (row.accuracy.gate, *row.accuracy.standings) if each is not None]
     if any(each.against == "published" for each in held):
@@ -82,6 +95,13 @@ def _references(rows: list[EvalRow]) -> list[str]:
             "interval is an upper bound of the width."
         )
     return list(dict.fromkeys(lines))
+
+
+def _unsaid(known: ReferenceInUse) -> str:
+    """What nobody can hold against this run, said before a gate is believed."""
+    if not known.unsaid:
+        return ""
+    return f" Not known: {' and '.join(known.unsaid)}, for an older raybench saved it; save it again from its run."
 
 
 def _eval_notes(row: EvalRow) -> list[str]:
@@ -139,7 +159,7 @@ def outcome_table(rows: list[EvalRow]) -> Table:
         counts = [(seen.counts.get(name, 0), seen.num_samples) for name in ("correct", "incorrect")]
         rates = [(seen.counts.get(name, 0), seen.num_scored) for name in ("unparsed", "truncated")]
         others = [(seen.counts.get("errored", 0), seen.num_samples)]
-        others.append((seen.num_planned - seen.num_samples, seen.num_planned))
+        others.append((seen.num_missing, seen.num_planned))
         cells.append(
             (
                 row.eval, row.target,

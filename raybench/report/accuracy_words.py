@@ -6,6 +6,8 @@ from raybench.stats.accuracy import AccuracyScore, Interval
 from raybench.stats.gate import Gate, Standing
 
 OTHER_HARNESS = "another harness's number"
+MISSING = "samples missing: short replies come back first"
+"""Why an eval that is not whole is compared with nothing."""
 
 
 def eval_sentence(row: EvalRow) -> str:
@@ -79,7 +81,7 @@ def gate_text(row: EvalRow, gate: Gate) -> str:
 
 
 def _no_verdict(seen: AccuracyScore, gate: Gate) -> str:
-    missing = seen.num_planned - seen.num_samples
+    missing = seen.num_missing
     if gate.verdict == "INCOMPLETE":
         return f"no verdict: {missing:,} of {seen.num_planned:,} samples are missing"
     if gate.repeats_needed is None:
@@ -111,7 +113,7 @@ def rates_text(seen: AccuracyScore) -> str:
     errors = seen.counts.get("errored", 0)
     text = f"{truncated} truncated, {unparsed} unparsed, {errors:,} {'error' if errors == 1 else 'errors'}"
     text += f" of {seen.num_samples:,}"
-    missing = seen.num_planned - seen.num_samples
+    missing = seen.num_missing
     if missing:
         worst, best = numbers.score(seen.worst), numbers.score(seen.best)
         text += f", {missing:,} missing (score between {worst} and {best} with them)"

@@ -146,17 +146,21 @@ def _arguments(view: RunView, baseline: str, target: str) -> tuple[ArgRow, ...]:
 def _evals(
     outcomes: Mapping[tuple[str, str], ItemOutcomes], names: tuple[str, str], rows: Sequence[EvalRow]
 ) -> tuple[tuple[EvalDifference, ...], tuple[EvalLeftOut, ...]]:
-    """Differences in accuracy, `names` = (baseline, target); an eval with a red finding is compared with nothing.
+    """Differences in accuracy, `names` = (baseline, target).
 
-    `outcomes`: by (eval, target).
+    An eval with a red finding is compared with nothing, nor is one of which a side misses samples: short replies come
+    back first, so that pairs would be chosen by what one side had ended, and equal targets differ. `outcomes`: by
+    (eval, target).
     """
     found: list[EvalDifference] = []
     left_out: list[EvalLeftOut] = []
     for eval_name in dict.fromkeys(name for name, _ in outcomes):
         b, a = (outcomes.get((eval_name, name)) for name in names)
-        reds = [code for row in rows if row.eval == eval_name and row.target in names for code in row.invalid_by]
-        if reds:
-            left_out.append(EvalLeftOut(eval=eval_name, findings=tuple(dict.fromkeys(reds))))
+        sides = [row for row in rows if row.eval == eval_name and row.target in names]
+        reds = [code for row in sides for code in row.invalid_by]
+        missing = sum(row.accuracy.num_missing for row in sides)
+        if reds or missing:
+            left_out.append(EvalLeftOut(eval=eval_name, findings=tuple(dict.fromkeys(reds)), num_missing=missing))
         elif a and b and (accuracy := compare_accuracy(a, b)) is not None:
             found.append(EvalDifference(eval=eval_name, accuracy=accuracy))
     return tuple(found), tuple(left_out)

@@ -228,6 +228,8 @@ class EvalLeftOut(Record):
     """Name of the eval."""
     findings: tuple[str, ...]
     """Codes of the red findings about either side."""
+    num_missing: int = 0
+    """Planned samples of both sides without a record."""
 
 
 class ArgRow(Record):
@@ -261,7 +263,7 @@ class Comparison(Record):
     evals: tuple[EvalDifference, ...] = ()
     """Differences in accuracy, over the questions that both answered."""
     evals_left_out: tuple[EvalLeftOut, ...] = ()
-    """Evals that a red finding is about on either side."""
+    """Evals that a red finding is about on either side, or of which either side misses samples."""
     arguments: tuple[ArgRow, ...] = ()
     """Resolved arguments that differ."""
 
@@ -306,6 +308,8 @@ class ReferenceInUse(Record):
     """Run that measured it."""
     differs: tuple[str, ...] = ()
     """What makes it another measurement; nothing is held against it then."""
+    unsaid: tuple[str, ...] = ()
+    """What its file does not say, so that it may differ unseen."""
 
 
 class EvalRow(Record):

@@ -1,6 +1,6 @@
 """How numbers are written on every page: as many digits as repeats can show, and a dash for what was not measured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from raybench.report.model import Spread
@@ -79,7 +79,10 @@ def percent(numerator: int, denominator: int) -> str:
 
 
 def times(value: Ratio | None, *, with_range: bool = True) -> str:
-    """A ratio, with the range that the repeats allow; without it, a `~` marks one whose range holds 1."""
+    """A ratio, with the range that the repeats allow; without it, a `~` marks one whose range holds 1.
+
+    A ratio of two single passes has no range and no mark: see `unmarked_note`.
+    """
     if value is None:
         return NONE
     if with_range and value.low != value.high:
@@ -87,9 +90,18 @@ def times(value: Ratio | None, *, with_range: bool = True) -> str:
     return f"{'~' if overlaps(value) and not with_range else ''}{value.ratio:.2f}x"
 
 
-def overlaps(value: Ratio | None) -> bool:
-    """True if the repeats of the two sides overlap, so that they show no difference."""
-    return value is not None and value.low < 1 < value.high
+def overlaps(value: Ratio | None) -> bool | None:
+    """True if the repeats of the two sides overlap, so that they show no difference. None = there are no repeats that
+    could: single passes on both sides."""
+    if value is None or value.num_a == value.num_b == 1:
+        return None
+    return value.low < 1 < value.high
+
+
+def unmarked_note(ratios: Iterable[Ratio | None]) -> str:
+    """What a page says beside its `~` where some ratios could have none, so that its absence is no finding."""
+    single = any(ratio is not None and overlaps(ratio) is None for ratio in ratios)
+    return " Single passes have no range, so that none of them is marked." if single else ""
 
 
 def half_range(value: Spread | None) -> str:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from raybench.config.reference import MeasuredReference, NumericsReference
 from raybench.errors import ConfigError
+from raybench.evals.grade import GRADER_VERSION
 from raybench.ledger.view import RunView
 from raybench.report.model import EvalRow, Report, TargetRow
 from raybench.stats.accuracy import correct_by_question, counts_of
@@ -53,16 +54,18 @@ def _entry(view: RunView, scored: ScoredEval, row: EvalRow, target: TargetRow) -
     seen, name = scored.score, f"{scored.config.name} on {scored.target}"
     if row.invalid_by:
         raise ConfigError(f"{name} is INVALID ({', '.join(row.invalid_by)}): it cannot be a reference")
-    if seen.num_samples < seen.num_planned or seen.score is None or seen.standard_error is None:
-        missing = seen.num_planned - seen.num_samples
-        raise ConfigError(f"{name} misses {missing} of {seen.num_planned} samples: finish the run with --resume first")
+    if seen.num_missing or seen.score is None or seen.standard_error is None:
+        raise ConfigError(
+            f"{name} misses {seen.num_missing} of {seen.num_planned} samples: finish the run with --resume first"
+        )
     made = report_day(view)
     return MeasuredReference(
         eval=scored.config.name, target=scored.target, model=_last_part(view.config.model.path),
         model_revision=next(iter(target.model_revisions), view.config.model.revision), engine=target.engine,
         engine_version=next(iter(target.engine_versions), None), accelerator=target.accelerator,
         gpus_per_node=target.gpus_per_node, simulated=target.simulated, prompts_sha256=scored.prompts_sha256,
-        sampling=scored.config.sampling, repeats=seen.num_repeats, num_questions=seen.num_questions,
+        sampling=scored.config.sampling, route=scored.config.route, grader=GRADER_VERSION,
+        repeats=seen.num_repeats, num_questions=seen.num_questions,
         num_scored=seen.num_scored, score=round(seen.score, 6), standard_error=round(seen.standard_error, 6),
         truncated_fraction=_rounded(seen.truncated_fraction), unparsed_fraction=_rounded(seen.unparsed_fraction),
         questions=counts_of(correct_by_question(scored.outcomes)), date=made, run_id=view.run.run_id,

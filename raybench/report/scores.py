@@ -8,6 +8,7 @@ from raybench.records import EvalUnit, Finding
 from raybench.report.model import EvalRow, ReferenceInUse
 from raybench.stats.accuracy import AccuracyScore
 from raybench.validity.accuracy import ScoredEval
+from raybench.validity.references import unsaid
 from raybench.validity.timed import timed_configuration
 from raybench.validity.verdict import reds_about
 
@@ -54,7 +55,7 @@ def _judged(seen: AccuracyScore, reds: tuple[str, ...]) -> AccuracyScore:
 
     Short replies come back first, so that the answered part of an eval is no fair sample of it.
     """
-    if seen.gate is None or not (reds or seen.num_samples < seen.num_planned):
+    if seen.gate is None or not (reds or seen.num_missing):
         return seen
     word = "INVALID" if reds else "INCOMPLETE"
     return seen.model_copy(update={"gate": seen.gate.model_copy(update={"verdict": word, "repeats_needed": None})})
@@ -68,4 +69,5 @@ def _reference(scored: ScoredEval) -> ReferenceInUse | None:
         target=known.target, model=known.model, accelerator=known.accelerator,
         engine=" ".join(filter(None, [known.engine, known.engine_version])), repeats=known.repeats, score=known.score,
         standard_error=known.standard_error, date=known.date, run_id=known.run_id, differs=scored.reference_differs,
+        unsaid=unsaid(known),
     )  # fmt: skip

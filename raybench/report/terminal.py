@@ -75,7 +75,7 @@ def _print_sweep(report: Report, sweep: str, console: Console) -> None:
         note += short_caveat(beside[0])
         shown = [ratio for row in beside[0].rows for ratio in (row.output_throughput, row.itl, row.last_ttft)]
         if any(numbers.overlaps(ratio) for ratio in shown):
-            note += " ~ = the repeats of the two overlap: no difference shown."
+            note += f" ~ = the repeats of the two overlap: no difference shown.{numbers.unmarked_note(shown)}"
         console.print(Text(note, style="dim"))
     else:
         console.print(_one_by_one(rows))

@@ -139,7 +139,8 @@ def verdict_sentence(report: Report) -> str:
             about = "it is" if reds == 1 else "they are"
             parts.append(f"{_count(reds, 'red finding')} below. Do not use the numbers that {about} about.")
         case "INCOMPLETE":
-            parts.append("results are missing; those that are here are sound as far as the checks can tell.")
+            sound = "those that are here are sound as far as the checks can tell"
+            parts.append(f"results are missing; {sound}{_unfair(report)}.")
     if report.num_missing:
         parts.append(missing_sentence(report))
     if made.num_samples_dropped:
@@ -148,6 +149,12 @@ def verdict_sentence(report: Report) -> str:
         parts.append(f"{_count(warnings, 'warning')} below.")
     text = " ".join(parts)
     return text[0].upper() + text[1:]
+
+
+def _unfair(report: Report) -> str:
+    """What that does not hold for: the answered part of an eval is no fair sample of it."""
+    unfinished = dict.fromkeys(row.eval for row in report.evals if row.accuracy.num_missing)
+    return f", but for the scores of {', '.join(unfinished)}: short replies come back first" if unfinished else ""
 
 
 def missing_sentence(report: Report) -> str:
@@ -216,7 +223,11 @@ def _comparison_line(comparison: Comparison) -> str | None:
     left_out = [str(row.batch_size) for row in comparison.rows if row.output_throughput is None]
     if left_out:
         text += f" Not compared: batch {', '.join(left_out)}."
-    return f"{text} ~ = the repeats of the two overlap." if "~" in text else text
+    if "~" in text:
+        text += (
+            f" ~ = the repeats of the two overlap.{numbers.unmarked_note(row.output_throughput for row in _ends(rows))}"
+        )
+    return text
 
 
 def passes_text(nums: Iterable[int]) -> str:

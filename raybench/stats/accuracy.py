@@ -90,6 +90,11 @@ class AccuracyScore(Record):
     standard_error: float | None = None
     """Standard error of the score on this exam, from the smoothed variance within questions; None without a score."""
 
+    @property
+    def num_missing(self) -> int:
+        """Planned samples without a record."""
+        return self.num_planned - self.num_samples
+
 
 def score(outcomes: ItemOutcomes, planned: Collection[tuple[str, int]], holding: Holding = NOTHING) -> AccuracyScore:
     """Score the outcomes of one eval on one target.

@@ -23,7 +23,7 @@ def holding_of(
     if reference is not None:
         others = differences(
             reference, prompts_sha256=prompts_digest(specs), sampling=settings.sampling,
-            num_questions=len({spec.question for spec in specs}), simulated=simulated,
+            route=settings.route, num_questions=len({spec.question for spec in specs}), simulated=simulated,
         )  # fmt: skip
     plan = settings.adaptive
     confidence = ONE_SIDED if plan is None else 1 - pocock_level(plan.stages, plan.alpha)

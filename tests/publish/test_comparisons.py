@@ -1,5 +1,6 @@
 """Comparisons as somebody tries them who trusts nobody: runs of one name, of other versions, of serving loads alone."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,13 @@ from raybench.cli import app
 from raybench.errors import PublishError
 from raybench.publish import view_text, views
 from raybench.publish.comparison import Compared, compare, comparison_run
-from raybench.publish.content import Publication
+from raybench.publish.content import Cell, Publication
+from raybench.publish.joined import ACCURACY_COLUMNS, better
 from raybench.publish.parquet_sink import ParquetSink
 from raybench.publish.targets import Source, target_runs
 from raybench.publish.view_store import spec_of
 from raybench.records import EngineFacts, LoadUnit, PerfMeasurement, PerfUnit
+from raybench.stats.compare import Ratio
 from raybench.stats.latency import LoadRun
 
 
@@ -91,10 +94,100 @@ def test_what_differs_names_its_targets() -> None:
     assert view_text.differences(compared(whole_ledger(one))).startswith("Same model")
 
 
+def _accuracy(made: Compared) -> list[dict[str, Cell]]:
+    return [dict(zip(ACCURACY_COLUMNS, row, strict=True)) for row in made.accuracy.rows]
+
+
+def test_an_eval_that_misses_samples_is_compared_with_nothing() -> None:
+    whole = compared(whole_ledger())
+    assert [row["not_compared"] for row in _accuracy(whole)] == [None, None]
+    assert _accuracy(whole)[1]["difference"] == pytest.approx(0.05)
+    source = source_of(whole_ledger(skip=lambda key: key == "alpha-sums-1"))
+    made = compare([source], "hashed", "2026-01-01")
+    baseline, row = _accuracy(made)
+    reason = "20 samples missing: short replies come back first"
+    assert (baseline["not_compared"], row["not_compared"]) == (None, reason)
+    assert {row[name] for name in ("difference", "difference_lo", "difference_hi", "permutation_p")} == {None}
+    assert f"| - ({reason}) |" in view_text.scores(made)
+    assert not [name for name in comparison_run(made, [source], []).summary if name.endswith("/difference")]
+
+
+def _asked(**changes: JsonValue) -> LedgerBuilder:
+    settings: dict[str, JsonValue] = {"name": "sums", "sampling": {"temperature": 0, "max_tokens": 64}}
+    return whole_ledger(config(evals=[settings | changes]))
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "values"),
+    [
+        ({"sampling": {"temperature": 0, "max_tokens": 128}}, "max_tokens", ["64", "128"]),
+        ({"sampling": {"temperature": 0.7, "max_tokens": 64}}, "temperature", ["0.0", "0.7"]),
+        ({"route": "completions"}, "route", ["chat", "completions"]),
+    ],
+)
+def test_evals_that_were_asked_otherwise_are_not_compared(
+    change: dict[str, JsonValue], name: str, values: list[str]
+) -> None:
+    made = compared(_asked(), later(_asked(**change)))
+    seen = {str(row["target"]): row for row in _accuracy(made)}
+    first, same_run, *others = (seen[arm.label] for arm in made.arms)
+    assert first["not_compared"] is same_run["not_compared"] is None
+    assert same_run["difference"] == pytest.approx(0.05)
+    assert [(row["not_compared"], row["difference"]) for row in others] == 2 * [(f"asked otherwise: {name}", None)]
+    [said] = [row for row in rows_of(view_text.differences(made)) if row[0].startswith("sums: ")]
+    assert said == [f"sums: {name}", "-", values[0], values[0], values[1], values[1]]
+
+
+def test_evals_with_another_prompt_are_not_compared() -> None:
+    other = _asked()
+    [planned] = [number for number, record in enumerate(other.records) if record.kind == "plan"]
+    body = json.loads(json.dumps(other.records[planned].body).replace("+ 1?", "+ 1? Be brief."))
+    other.records[planned] = other.records[planned].model_copy(update={"body": body})
+    made = compared(_asked(), later(other))
+    reason = "asked otherwise: questions and prompts"
+    assert [row["not_compared"] for row in _accuracy(made)] == [None, None, reason, reason]
+    [said] = [row for row in made.differences.rows if str(row[0]).startswith("sums: ")]
+    assert said[0] == "sums: questions and prompts"
+    assert said[2] == said[3] != said[4] == said[5]
+
+
+def test_evals_that_were_asked_the_same_are_compared_over_runs() -> None:
+    made = compared(_asked(), later(_asked(margin=0.2, concurrency=8)))
+    assert [row["not_compared"] for row in _accuracy(made)] == 4 * [None]
+    assert [row["difference"] for row in _accuracy(made)][1:] == pytest.approx([0.05, 0, 0.05])
+    assert not [row for row in made.differences.rows if str(row[0]).startswith("sums: ")]
+    beside = compared(_asked(), later(whole_ledger(config(evals=[]))))
+    assert not [row for row in beside.differences.rows if str(row[0]).startswith("sums: ")], "one side has no such eval"
+
+
 TWO_SWEEPS: list[JsonValue] = [
     {"name": name, "batch_sizes": [1, 4], "input_tokens": 1000, "output_tokens": 101, "repeats": 1}
     for name in ("cold", "warm")
 ]
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "winner"), [(1, 1, None), (3, 3, None), (4, 3, None), (4, 4, "target"), (5, 4, "target")]
+)
+def test_a_winner_is_named_by_four_repeats_of_each_side(alpha: int, beta: int, winner: str | None) -> None:
+    """Of equal targets one is ahead in all of 3 repeats in 10% of comparisons, in all of 4 in 2.9%."""
+    wanted = {"alpha": alpha, "beta": beta}
+    sweep: JsonValue = {"name": "s", "batch_sizes": [1], "input_tokens": 1000, "output_tokens": 101, "repeats": 5}
+
+    def extra(key: str) -> bool:
+        target, _, rest = key.partition("-s-b1-r")
+        return bool(rest) and int(rest[0]) >= wanted[target]
+
+    made = compared(whole_ledger(config(perf=[sweep]), skip=extra))
+    assert {row[10] for row in made.speed.rows} == {winner}
+    assert all(row[7] is not None for row in made.speed.rows), "the ratio is shown all the same"
+
+
+@pytest.mark.parametrize(("low", "high", "more", "said"), [
+    (1.1, 1.2, True, "target"), (1.1, 1.2, False, "baseline"), (0.8, 0.9, False, "target"), (0.9, 1.1, True, "same"),
+])  # fmt: skip
+def test_better_follows_the_whole_range(low: float, high: float, more: bool, said: str) -> None:
+    assert better(Ratio(ratio=1.0, low=low, high=high, num_a=4, num_b=4), more) == said
 
 
 def _warm_is_faster(unit: PerfUnit, measured: PerfMeasurement) -> PerfMeasurement:
@@ -164,7 +257,8 @@ def test_points_with_failed_requests_are_compared_by_what_they_have() -> None:
 
 
 def test_serving_loads_are_compared_point_by_point() -> None:
-    source = source_of(serving_ledger())
+    sweeps = [CLOSED | {"repeats": 4}, OPEN | {"repeats": 4}]  # type: ignore[operator]
+    source = source_of(serving_ledger(config(perf=sweeps, evals=[])))
     made = compare([source], "hashed", "2026-01-01")
     points = {(row[1], row[3]) for row in made.serving.rows}
     assert points == {("users", 6), ("users", 8), ("rates", 3), ("rates", 6)}
@@ -176,6 +270,8 @@ def test_serving_loads_are_compared_point_by_point() -> None:
     assert row[11] == "target"
     assert cells["output_tok_s", "users", 6][11] == "target"
     assert cells["output_tok_s", "rates", 3][11] is None, "a rate is asked for, not reached"
+    single = compared(serving_ledger(config(perf=[CLOSED], evals=[])))
+    assert {row[11] for row in single.serving.rows} == {None}, "one run of each names no winner"
     content = comparison_run(made, [source], [])
     assert content.summary["compare/beta/users/c6/tpot_p50_ms_ratio"] == row[8]
     assert "compare/serving" in {table.name for table in content.tables}

@@ -5,6 +5,7 @@ from ledger_builder import config, whole_ledger
 from pydantic import JsonValue
 from report_cases import terminal_text
 
+from raybench.ledger.bodies import STOP_REPEATS, Decision
 from raybench.ledger.view import RunView
 from raybench.records import EngineFacts, EvalUnit, Failure, SampleRecord
 from raybench.report.accuracy_words import eval_sentence
@@ -144,6 +145,42 @@ def test_a_difference_says_whether_it_is_distinguishable_and_over_how_many_claim
     assert "- **sums**: +5.0 points, 95%: -2.1 to +12.1: not distinguishable (p = 0.50 by permutation, " in page
     assert "p = 1.00 by Holm over the 2 differences of this report)" in page
     assert "Moved most: q013 (+100.0), q033 (+100.0)." in page
+
+
+def test_an_eval_that_either_side_has_not_finished_is_compared_with_nothing() -> None:
+    """Short replies come back first: what one side had answered by then would choose the pairs."""
+    report = make_report(whole_ledger(skip=lambda key: key == "beta-sums-1").view())
+    assert report.verdict == "INCOMPLETE"
+    assert report.comparisons[0].evals == ()
+    [left_out] = report.comparisons[0].evals_left_out
+    assert (left_out.findings, left_out.num_missing) == ((), 20)
+    page = render(report)
+    assert "- **sums**: not compared; 20 samples missing: short replies come back first." in page
+    assert "distinguishable" not in page
+    assert "but for the scores of sums: short replies come back first." in page
+
+
+def test_missing_passes_say_nothing_against_a_score() -> None:
+    report = make_report(whole_ledger(skip=lambda key: key == "beta-static-b4-r0-l0").view())
+    assert report.verdict == "INCOMPLETE"
+    assert [row.eval for row in report.comparisons[0].evals] == ["sums"]
+    assert report.comparisons[0].evals_left_out == ()
+    assert "those that are here are sound as far as the checks can tell. Missing: 1 of" in render(report)
+
+
+def test_repeats_that_a_rule_ended_early_are_no_missing_samples() -> None:
+    builder = whole_ledger(config(evals=_settings(repeats=2, baseline=0.9, gate="published")))
+    later = {s.key for u in builder.plan.units if isinstance(u, EvalUnit) for s in u.samples if s.repeat}
+    builder.records = [r for r in builder.records if not (r.kind == "sample" and r.key in later and "alpha" in r.key)]
+    builder.records = [r.model_copy(update={"seq": n}) for n, r in enumerate(builder.records)]
+    assert make_report(builder.view()).comparisons[0].evals == ()
+    ruling = Decision(
+        what=STOP_REPEATS, target="alpha", eval="sums", reason="PASS after 1 repeat", rule="enough",
+        numbers={"num_repeats": 1.0}, dropped=(),
+    )  # fmt: skip
+    builder.add("decision", ruling)
+    [row] = make_report(builder.view()).comparisons[0].evals
+    assert row.accuracy.num_pairs == 40
 
 
 def test_a_large_difference_is_distinguishable() -> None:

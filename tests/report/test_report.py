@@ -9,11 +9,12 @@ from ledger_builder import LedgerBuilder, config, whole_ledger
 from report_cases import CASES, terminal_text
 
 from raybench.records import EvalUnit, Finding, PerfMeasurement, PerfUnit
-from raybench.report import words
+from raybench.report import numbers, words
 from raybench.report.markdown import render
 from raybench.report.model import Report
 from raybench.report.summary import make_report
 from raybench.report.tables import Table, markdown_table
+from raybench.stats.compare import ratio
 
 HERE = Path(__file__).parent
 
@@ -114,6 +115,33 @@ def test_a_ratio_whose_range_holds_one_is_marked() -> None:
     assert "output throughput ~1.2" in render(report)
     assert "the repeats of the two overlap" in terminal_text(report, 200)
     assert "~" not in terminal_text(make_report(whole_ledger().view()), 200)
+
+
+def test_single_passes_say_neither_that_they_overlap_nor_that_they_do_not() -> None:
+    one = ratio([90.0], [100.0])
+    assert numbers.overlaps(one) is None
+    assert numbers.overlaps(ratio([90.0, 91.0], [100.0])) is False
+    assert numbers.overlaps(ratio([90.0, 101.0], [100.0])) is True
+    assert numbers.times(one, with_range=False) == "0.90x"
+
+    def wide_at_the_largest(unit: PerfUnit, result: PerfMeasurement) -> PerfMeasurement:
+        slow = 3 if unit.repeat and unit.load.batch_size == 16 else 1
+        changed = result.measured.model_copy(update={"latency_s": slow * result.measured.latency_s})
+        return result.model_copy(update={"measured": changed})
+
+    def second_pass(key: str) -> bool:
+        return "-b1-r1-" in key
+
+    said = "Single passes have no range, so that none of them is marked."
+    mixed = make_report(whole_ledger(perf=wide_at_the_largest, skip=second_pass).view())
+    assert f"~ = the repeats of the two overlap. {said}" in render(mixed)
+    assert said in terminal_text(mixed, 400)
+    repeated = make_report(whole_ledger(perf=wide_at_the_largest).view())
+    assert "~ = the repeats of the two overlap." in render(repeated)
+    assert said not in render(repeated) + terminal_text(repeated, 400)
+    single = make_report(whole_ledger(skip=lambda key: "-r1-" in key).view())
+    assert "single passes" in render(single)
+    assert "overlap" not in render(single) + terminal_text(single, 400)
 
 
 def test_footing_names_machines_and_launches() -> None:

@@ -8,8 +8,10 @@ from pydantic import JsonValue
 
 from raybench.config.reference import MeasuredReference
 from raybench.errors import ConfigError
+from raybench.evals.grade import GRADER_VERSION
 from raybench.ledger.view import RunView
 from raybench.records import EvalUnit, Message, SampleRecord, Sampling
+from raybench.report.markdown import render
 from raybench.report.references import measured_numerics, measured_references
 from raybench.report.summary import make_report
 from raybench.validity.accuracy import accuracy_findings
@@ -76,6 +78,8 @@ def test_other_sampling_is_flagged_and_gates_nothing(change: dict[str, JsonValue
         ({"prompts_sha256": "1" * 64}, "other questions or another prompt"),
         ({"num_questions": 30}, "30 questions there, 40 here"),
         ({"simulated": True}, "simulated there, real here"),
+        ({"route": "completions"}, "route completions there, chat here"),
+        ({"grader": GRADER_VERSION - 1}, f"grader {GRADER_VERSION - 1} there, {GRADER_VERSION} here (save it again"),
     ],
 )
 def test_another_reference_is_flagged(update: dict[str, object], words: str) -> None:
@@ -121,8 +125,34 @@ def test_a_prompt_digest_ignores_order_repeats_and_letters_but_no_word() -> None
 def test_all_differences_are_told() -> None:
     entry = _saved(whole_ledger().view())
     sampling = Sampling(temperature=1, max_tokens=8)
-    found = differences(entry, prompts_sha256="x", sampling=sampling, num_questions=40, simulated=True)
-    assert len(found) == 4
+    entry = entry.model_copy(update={"grader": 1})
+    found = differences(
+        entry, prompts_sha256="x", sampling=sampling, route="completions", num_questions=40, simulated=True
+    )
+    assert len(found) == 6
+
+
+def test_route_and_graders_are_saved_and_their_difference_gates_nothing() -> None:
+    entry = _saved(whole_ledger().view())
+    assert (entry.route, entry.grader) == ("chat", GRADER_VERSION)
+    held = make_report(_held_against(entry).view()).evals[0]
+    assert held.accuracy.gate is not None
+    assert held.reference is not None and held.reference.unsaid == ()
+    row = make_report(_held_against(entry, route="completions").view()).evals[0]
+    assert row.accuracy.gate is None
+    assert row.reference is not None and row.reference.differs == ("route chat there, completions here",)
+
+
+def test_a_reference_of_an_older_file_gates_and_says_what_it_does_not_say() -> None:
+    content = _saved(whole_ledger().view()).model_dump(mode="json")
+    old = MeasuredReference.model_validate({k: v for k, v in content.items() if k not in ("route", "grader")})
+    view = _held_against(old, route="completions").view()
+    assert accuracy_findings(view) == []
+    report = make_report(view)
+    assert report.evals[0].accuracy.gate is not None and report.evals[0].accuracy.gate.against == "reference"
+    assert "Not known: its route and the version of its graders, for an older raybench saved it" in render(report)
+    known = _held_against(old.model_copy(update={"route": "chat", "grader": GRADER_VERSION})).view()
+    assert "Not known" not in render(make_report(known))
 
 
 def test_a_run_of_several_targets_needs_a_name() -> None:
