@@ -297,7 +297,7 @@ def _reference_differs(scored: ScoredEval) -> Finding | None:
     if not scored.reference_differs:
         return None
     rule = (
-        "the measured reference has the same questions, prompt and sampling; it differs in "
+        "the measured reference has the same questions, prompt, sampling, route and graders; it differs in "
         f"{'; '.join(scored.reference_differs)}"
     )
     advice = (
