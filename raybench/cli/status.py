@@ -50,8 +50,10 @@ def _may_be_folder(run: str) -> bool:
 
 
 def _holds_ledger(folder: str) -> bool:
+    from raybench.ledger.journal import LEDGER
+
     try:
-        return (Path(folder) / "ledger.jsonl").is_file()
+        return (Path(folder) / LEDGER).is_file()
     except OSError:
         return False
 

@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import http_server
 
 from raybench.driver import job
 from raybench.driver.job import STOP_GRACE_S, JobOrder, client_at, describe, end_of, follow, log_end, provenance, submit
@@ -68,34 +67,14 @@ class Server:
 VERSION = json.dumps({"version": "4", "ray_version": "2.55.0"})
 
 
-@contextmanager
-def answering(status: int, body: str, routes: Mapping[str, str] | None = None) -> Iterator[str]:
+def answering(status: int, body: str, routes: Mapping[str, str] | None = None) -> AbstractContextManager[str]:
     """Address of a server that gives everybody the same answer, but for these routes."""
 
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            known = (routes or {}).get(self.path)
-            content = (body if known is None else known).encode()
-            self.send_response(status if known is None else 200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    def answer(path: str, _: bytes) -> tuple[int, bytes]:
+        known = (routes or {}).get(path)
+        return (status, body.encode()) if known is None else (200, known.encode())
 
-        do_POST = do_PUT = do_GET
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return http_server(answer)
 
 
 @pytest.fixture(autouse=True)

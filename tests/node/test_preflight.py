@@ -1,15 +1,14 @@
 """The checks of a node, one by one: quiet on a sound server, and each fault named by its own check."""
 
-import http.server
 import json
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast, get_args
 
 import pytest
+from loopback import http_server
 from simulated_engines import simulated_launch, timing
 
 from raybench.client.job import ChatJob
@@ -85,35 +84,12 @@ class Sound:
         return {"meta_info": {"input_token_logprobs": given, "input_top_logprobs": top}}
 
 
-@contextmanager
-def serving(sound: Sound) -> Iterator[str]:
-    class Routes(http.server.BaseHTTPRequestHandler):
-        def respond(self, said: dict[str, object]) -> None:
-            status, content = sound.answer(self.path, said)
-            body = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+def serving(sound: Sound) -> AbstractContextManager[str]:
+    def answer(path: str, sent: bytes) -> tuple[int, bytes]:
+        status, content = sound.answer(path, json.loads(sent or b"{}"))
+        return status, json.dumps(content).encode()
 
-        def do_GET(self) -> None:
-            self.respond({})
-
-        def do_POST(self) -> None:
-            self.respond(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def log_message(self, *words: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Routes)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return http_server(answer)
 
 
 @dataclass
