@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from one_gpu import TRAINED_ARGS, Memory, engine
+from one_gpu import MODEL, Memory, engine
 from ray.actor import exit_actor
 
 from raybench.config.schema import EngineConfig, Managed, ManagedEnvironment, ModelConfig
@@ -31,7 +31,7 @@ AT_ONCE = 4
 CPU = EngineConfig(
     environment=Managed(managed=ManagedEnvironment(version="0.5.21", device="cpu")), startup_timeout_s=900
 )
-GPU = EngineConfig.model_validate(engine(TRAINED_ARGS))
+GPU = EngineConfig.model_validate(engine())
 
 
 @ray.remote(num_cpus=0, max_restarts=0)
@@ -39,7 +39,7 @@ class Owner:
     """Owns a server as a node's actor does."""
 
     def __init__(self, folder: str, mark: str, settings: EngineConfig, num_gpus: int) -> None:
-        model = ModelConfig(path="tiny:trained")
+        model = ModelConfig(path=MODEL if num_gpus else "tiny:trained")
         launch = Launch(mark, "deaths", 0, "n0.0", model, settings, Path(folder), "boot-id", num_gpus, {})
         self._engine = make_engine(launch, watch_pids=(os.getppid(),))
 

@@ -1,22 +1,16 @@
 """A Ray cluster of fake nodes in a process of its own: `python fake_nodes.py H200 H200 B200`.
 
-Prints the address, then takes lines: a kind adds a node of that kind; the end of the input ends the cluster. `GPU0` is
-a machine that really has a GPU, the first of this one.
+Prints the address, then takes lines: a kind adds a node of that kind; the end of the input ends the cluster.
 """
 
 import json
-import os
 import sys
 
 from ray.cluster_utils import Cluster
 
 
 def add(cluster: Cluster, kind: str) -> None:
-    """A machine with eight GPUs that it does not have, or with one that it has."""
-    if kind.startswith("GPU"):
-        os.environ["CUDA_VISIBLE_DEVICES"] = kind.removeprefix("GPU")
-        cluster.add_node(wait=False, num_cpus=4, num_gpus=1, object_store_memory=80 << 20)
-        return
+    """A machine with eight GPUs that it does not have."""
     cluster.add_node(
         wait=False, num_cpus=1, num_gpus=8, resources={f"accelerator_type:{kind}": 1},
         labels={"ray.io/accelerator-type": kind}, object_store_memory=80 << 20,

@@ -46,8 +46,7 @@ class FakeNodes:
 
     def __init__(self, log: Path, kinds: Sequence[str] = KINDS) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        env |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        env |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
         script = Path(__file__).with_name("fake_nodes.py")
         with log.open("wb") as errors:
             self.child = subprocess.Popen(
