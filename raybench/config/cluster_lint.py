@@ -17,6 +17,8 @@ _EXAMPLE = re.compile(
     r"|\bexample\.(com|org)\b"
 )
 """Addresses and names that are reserved for documentation, and ids that nobody has."""
+_BARE = re.compile(r"(docker\.io/)?lmsysorg/sglang\b")
+_BUILT = re.compile(r"\bdocker build\b[^|;&]*?\s(?:-t|--tag)[ =]*(\S+)")
 
 CLOUDS = ("aws", "gcp")
 _SIZES = {"": 1 / 2**30, "b": 1 / 2**30, "k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
@@ -49,8 +51,7 @@ def image_lint(image: Leaf) -> Iterator[Lint]:
     if "@sha256:" not in image.text and tag in ("", "latest", "nightly", "dev"):
         yield image.lint(
             "image_not_pinned", "error",
-            f"{image.text!r} names no version: nodes that are made on two days run two engines. Name one, such as "
-            "lmsysorg/sglang:v0.5.21.",
+            f"{image.text!r} names no version: nodes that are made on two days run two engines. Name one, as v0.5.21.",
         )  # fmt: skip
 
 
@@ -75,6 +76,7 @@ def _image(top: Leaf) -> Iterator[Lint]:
         )  # fmt: skip
     for image in images:
         yield from image_lint(image)
+        yield from _image_made(top, image)
     for image in images[1:]:
         if image.text != images[0].text:
             yield image.lint(
@@ -82,6 +84,28 @@ def _image(top: Leaf) -> Iterator[Lint]:
                 f"{image.text} beside {images[0].text}: Ray wants the same Python and Ray on head and workers. Use one "
                 "image.",
             )  # fmt: skip
+
+
+def _image_made(top: Leaf, image: Leaf) -> Iterator[Lint]:
+    """An image that cannot hold Ray's launcher, or that is made on the hosts and does not reach the container."""
+    if _BARE.match(image.text):
+        yield image.lint(
+            "no_rsync", "error",
+            f"{image.text} has no rsync: `ray up` copies files into the container with one that runs inside of it. "
+            "Build an image from it with rsync and openssh-client, as cluster.yaml does in initialization_commands.",
+        )  # fmt: skip
+    commands = top["initialization_commands"]
+    built = [tag for text in commands.texts() for tag in _BUILT.findall(text)]
+    if built and image.text not in built and "/" not in image.text:
+        yield image.lint(
+            "image_not_built", "error",
+            f"initialization_commands build {', '.join(built)}, and {image.text} is in no registry. Name one image.",
+        )  # fmt: skip
+    if image.text in built and top["docker"]["pull_before_run"].value is not False:
+        yield top["docker"]["pull_before_run"].lint(
+            "image_pulled", "error",
+            f"{image.text} is built on the hosts, and Ray would look for it in a registry. Set pull_before_run: false.",
+        )  # fmt: skip
 
 
 def _options(top: Leaf, *, workers: bool = True) -> list[str]:

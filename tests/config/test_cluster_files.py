@@ -64,7 +64,8 @@ def test_ray_accepts_it_and_refuses_a_misspelt_key(name: str) -> None:
 def test_all_ray_up_files_start_the_same_container() -> None:
     first, *others = (content(name) for name in RAY_UP)
     for other in others:
-        for key in ("docker", "setup_commands", "head_start_ray_commands", "worker_start_ray_commands", "file_mounts"):
+        for key in ("docker", "initialization_commands", "setup_commands", "head_start_ray_commands",
+                    "worker_start_ray_commands", "file_mounts"):  # fmt: skip
             assert other[key] == first[key]
 
 
@@ -84,11 +85,16 @@ def _accelerators(resources: dict[str, float]) -> tuple[str, ...]:
 
 
 FAULTS = [
-    ("own", "image_not_pinned", [("sglang:v0.5.21", "sglang:latest")], "'lmsysorg/sglang:latest' names no version"),
+    ("own", "image_not_pinned", [("sglang:v0.5.21", "sglang:latest")], "'raybench-sglang:latest' names no version"),
     ("own", "image_not_pinned", [("sglang:v0.5.21", "sglang")], "names no version"),
     ("own", "no_image", [("  image: .*", "")], "no docker image is named"),
     ("own", "images_differ", [("  pull_before_run", "  head_image: rayproject/ray:2.60.0\n  pull_before_run")],
-     "rayproject/ray:2.60.0 beside lmsysorg/sglang:v0.5.21"),
+     "rayproject/ray:2.60.0 beside raybench-sglang:v0.5.21"),
+    ("own", "no_rsync", [("image: raybench-sglang", "image: lmsysorg/sglang")], "lmsysorg/sglang:v0.5.21 has no rsync"),
+    ("own", "no_rsync", [("image: raybench-sglang:", "image: docker.io/lmsysorg/sglang:")], "runs inside of it"),
+    ("own", "image_not_built", [("image: raybench-sglang:v0.5.21", "image: raybench-sglang:v0.5.22")],
+     "build raybench-sglang:v0.5.21, and raybench-sglang:v0.5.22 is in no registry"),
+    ("own", "image_pulled", [("pull_before_run: false.*", "")], "Set pull_before_run: false"),
     ("own", "shm_small", [("--shm-size=32g", "--shm-size=8g")], "/dev/shm has 8 GiB"),
     ("own", "shm_small", [("--shm-size=32g", "--privileged")], "/dev/shm has no size"),
     ("own", "ulimit_nofile", [("nofile=", "core=")], "no limit is set for nofile"),
@@ -167,6 +173,15 @@ def test_every_code_has_a_fault_that_shows_it() -> None:
     [
         ("own", [("--shm-size=32g", "--shm-size 64gb"), ("--gpus=all", "--gpus all")]),
         ("own", [("sglang:v0.5.21", "sglang@sha256:" + "ab" * 32)]),
+        # An image of one's own from a registry needs no building.
+        (
+            "own",
+            [
+                ("image: raybench-sglang", "image: registry.internal/sglang"),
+                (": false .*", ": true"),
+                (r"^  - >-\n    docker(.*\n){4}", ""),
+            ],
+        ),
         ("own", [("-v /opt/raybench/tmp:/tmp ", "--volume=/opt/raybench/tmp:/tmp ")]),
         # Ray fills in what AWS says about its machines.
         ("aws", [(r"resources: \{CPU: 192, GPU: 8, \"accelerator_type:H200\": 1\}", "resources: {}")]),
