@@ -13,8 +13,8 @@ MIN_SHM_GIB = 32
 MIN_IDLE_MINUTES = 15
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _EXAMPLE = re.compile(
-    r"\b(192\.0\.2|198\.51\.100|203\.0\.113)\.\d+\b|\bami-0{8,}\b|\bcr-0{8,}\b|\bmy-(project|\w+-reservation)\b"
-    r"|\bexample\.(com|org)\b"
+    r"\b(192\.0\.2|198\.51\.100|203\.0\.113)\.\d+\b|\bami-0{8,}\b|\bcr-0{8,}\b|\bmy-(project|\w+-(reservation|image))\b"
+    r"|\bexample\.(com|org)\b|\bzones/ZONE\b"
 )
 """Addresses and names that are reserved for documentation, and ids that nobody has."""
 _BARE = re.compile(r"(docker\.io/)?lmsysorg/sglang\b")
@@ -358,10 +358,29 @@ def _reservation(node_type: Leaf, head: bool) -> Iterator[Lint]:  # noqa: ARG001
             "a capacity block needs the id of its reservation (CapacityReservationSpecification).",
         )  # fmt: skip
     if instance is not None and instance.cloud == "gcp":
-        policies = [entry["onHostMaintenance"].text for entry in config["scheduling"].entries()]
-        if (config["scheduling"]["onHostMaintenance"].text or "".join(policies)) != "TERMINATE":
-            yield config["scheduling"].lint(
-                "host_maintenance", "error",
-                "machines with GPUs cannot be moved: Google refuses them without scheduling: [{onHostMaintenance: "
-                "TERMINATE}].",
-            )  # fmt: skip
+        yield from _scheduling(config["scheduling"])
+    if instance is not None and instance.only_hyperdisk:
+        for disk in config["disks"].entries():
+            kind = disk["initializeParams"]["diskType"]
+            if disk["boot"].value is True and not disk["source"].text and "/hyperdisk-" not in kind.text:
+                yield kind.lint(
+                    "boot_disk", "error",
+                    f"{config['machineType'].text} boots from Hyperdisk alone, and this disk is another kind. Set "
+                    "diskType: zones/ZONE/diskTypes/hyperdisk-balanced.",
+                )  # fmt: skip
+
+
+def _scheduling(scheduling: Leaf) -> Iterator[Lint]:
+    entries = list(scheduling.entries())
+    if entries:
+        yield scheduling.lint(
+            "scheduling_shape", "warning",
+            "Google's API has one mapping here, and Ray hands on what stands here; Ray's examples write a list "
+            "(ray#46248). Write scheduling: {onHostMaintenance: TERMINATE}.",
+        )  # fmt: skip
+    if "TERMINATE" not in [part["onHostMaintenance"].text for part in (scheduling, *entries)]:
+        yield scheduling.lint(
+            "host_maintenance", "error",
+            "machines with GPUs cannot be moved: Google refuses them without scheduling: {onHostMaintenance: "
+            "TERMINATE}.",
+        )  # fmt: skip

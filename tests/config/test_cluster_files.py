@@ -131,6 +131,9 @@ FAULTS = [
     ("aws", "head_type_as_worker", [("max_workers: 0", "max_workers: 2")], "workers of the head's type"),
     ("aws", "no_reservation", [("CapacityReservationId", "CapacityReservationResourceGroupArn")],
      "needs the id of its reservation"),
+    ("gcp", "boot_disk", [("^ *diskType: .*", "")], "a3-ultragpu-8g boots from Hyperdisk alone"),
+    ("gcp", "boot_disk", [("hyperdisk-balanced", "pd-ssd")], "a4-highgpu-8g boots from Hyperdisk alone"),
+    ("gcp", "scheduling_shape", [("^        (?=(provisioningM|instanceT|onHostM))", "        - ")], "one mapping here"),
     ("gcp", "host_maintenance", [("onHostMaintenance: TERMINATE", "preemptible: false")], "Google refuses them"),
     ("kuberay", "image_not_pinned", [("sglang:v0.5.21", "sglang:latest")], "names no version"),
     ("kuberay", "images_differ", [(r"sglang:v0.5.21  .*", "sglang:v0.5.20")], "v0.5.21 beside .*v0.5.20"),
@@ -196,6 +199,17 @@ def test_other_ways_to_say_the_same_are_taken(name: str, changes: list[tuple[str
 def test_machines_without_gpus_need_no_type() -> None:
     plain = "  plain: {node_config: {InstanceType: m7i.large}, min_workers: 0, max_workers: 0}\n\nhead_node_type"
     assert lints("aws", ("\nhead_node_type", plain)) == []
+
+
+def test_machines_that_boot_from_any_disk_need_no_hyperdisk() -> None:
+    assert lints("gcp", ("a3-ultragpu-8g", "a3-highgpu-8g"), ("H200", "H100"), ("CPU: 224", "CPU: 208"),
+                 ("a4-highgpu-8g", "a3-highgpu-8g"), ("B200", "H100"), ("^ *diskType: .*", "")) == []  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["my-docker-image", "my-gpu-image", "my-h200-reservation", "zones/ZONE"])
+def test_what_stands_for_a_name_of_google_is_named(name: str) -> None:
+    text = FILES["gcp"].read_text().replace("my-project", "acme")
+    assert any(lint.message.startswith(f"{name} is an example") for lint in lint_cluster(parse(text, "c.yaml")))
 
 
 def test_example_values_of_any_file_are_named() -> None:
