@@ -298,10 +298,11 @@ def _accelerator(node_type: Leaf, head: bool) -> Iterator[Lint]:
     resources, label = node_type["resources"], node_type["labels"][LABEL]
     types = [key.partition(":")[2] for key, _ in resources.items() if key.startswith("accelerator_type:")]
     gpus = resources["GPU"].number
-    if instance is None and not gpus:
+    if instance is None and not gpus and not types:
         return
-    # Ray fills in empty resources on AWS, and on no other cloud.
-    filled = instance is not None and instance.cloud == "aws" and resources.value in (None, {})
+    # Ray fills in what is missing on AWS, and on no other cloud.
+    aws = instance is not None and instance.cloud == "aws"
+    filled = aws and resources.value in (None, {})
     accelerator = instance.accelerator if instance else (types[0] if types else label.text or "H200")
     if not types and not filled:
         yield resources.lint(
@@ -319,7 +320,13 @@ def _accelerator(node_type: Leaf, head: bool) -> Iterator[Lint]:
                 "accelerator_differs", "error",
                 f"{said} is declared, but {named.text or 'the resource'} means {accelerator}. Correct one of them.",
             )  # fmt: skip
-    if instance is not None and gpus is not None and gpus != instance.num_gpus:
+    if types and not gpus and not aws:
+        yield resources.lint(
+            "gpu_count", "error",
+            f"accelerator_type:{types[0]} stands there without GPUs: nothing of ours would be placed there. Add GPU: "
+            f"{8 if instance is None else instance.num_gpus}.",
+        )  # fmt: skip
+    elif instance is not None and gpus is not None and gpus != instance.num_gpus:
         yield resources["GPU"].lint(
             "gpu_count", "error", f"{gpus:g} GPUs are declared, {named.text} has {instance.num_gpus}. Correct it."
         )

@@ -125,6 +125,10 @@ FAULTS = [
      "B200 is declared, but p6-b300.48xlarge means B300"),
     ("gcp", "gpu_count", [("GPU: 8, \"accelerator_type:B200", "GPU: 4, \"accelerator_type:B200")],
      "4 GPUs are declared, a4-highgpu-8g has 8"),
+    ("gcp", "gpu_count", [("GPU: 8, \"accelerator_type:B200", "\"accelerator_type:B200")],
+     "accelerator_type:B200 stands there without GPUs"),
+    ("gcp", "gpu_count", [("a4-highgpu-8g", "custom"), ("GPU: 8, \"accelerator_type:B200", "\"accelerator_type:B200")],
+     "Add GPU: 8"),
     ("aws", "workers_elastic", [("min_workers: 1", "min_workers: 0")], "nodes come only when something asks"),
     ("aws", "label_syntax", [("accelerator-type: H200", 'accelerator-type: H200, pool: "rack 7"')],
      "'rack 7' is no value of a label"),
@@ -140,6 +144,13 @@ FAULTS = [
     ("kuberay", "out_relative", [("--out /shared/runs/first", "--out first")], "would vanish with the job"),
     ("kuberay", "stop_grace", [('RAY_JOB_STOP_WAIT_TIME_S: "120"', 'A: "1"')], "has three seconds"),
     ("kuberay", "cluster_stays", [("shutdownAfterJobFinishes: true", "shutdownAfterJobFinishes: false")], "stay taken"),
+    ("kuberay", "no_workers", [(r"^    workerGroupSpecs:\n(      .*\n)+", "")], "a head without GPUs"),
+    ("kuberay", "no_workers", [(r"^    workerGroupSpecs:\n(      .*\n)+", "    workerGroupSpecs: []\n")],
+     "no worker groups"),
+    ("kuberay", "unknown_key", [("backoffLimit", "backofLimit")], "Did you mean 'backoffLimit'"),
+    ("kuberay", "unknown_key", [("rayVersion", "rayVerison")], "no 'rayVerison' here"),
+    ("kuberay", "unknown_key", [("maxReplicas", "maxReplica")], "Did you mean 'maxReplicas'"),
+    ("kuberay", "unknown_key", [("rayVersion:", "novelty: 1\n    rayVersion:")], "or see that your KubeRay has it"),
     ("kuberay", "gpu_count", [('nvidia.com/gpu: "8"', 'nvidia.com/gpu: "4"')], "nvidia.com/gpu is 4"),
     ("kuberay", "gpu_count", [(r'512Gi, nvidia.com/gpu: "8"', '512Gi, nvidia.com/gpu: "4"')], "must be the same"),
     ("kuberay", "accelerator_label", [(r"labels: \{ray.io/accelerator-type: H200\}", "labels: {}")], "no label"),
@@ -194,6 +205,13 @@ def test_every_code_has_a_fault_that_shows_it() -> None:
 )
 def test_other_ways_to_say_the_same_are_taken(name: str, changes: list[tuple[str, str]]) -> None:
     assert [lint.words for lint in lints(name, *changes)] == []
+
+
+def test_misspelt_worker_groups_are_two_errors_and_a_running_cluster_needs_none() -> None:
+    found = lints("kuberay", ("workerGroupSpecs", "workerGroupSpec"))
+    assert {(lint.code, lint.severity) for lint in found} == {("unknown_key", "error"), ("no_workers", "error")}
+    selected = ("rayClusterSpec:\n(    .*\n)+", "clusterSelector: {ray.io/cluster: raybench}\n")
+    assert lints("kuberay", selected) == []
 
 
 def test_machines_without_gpus_need_no_type() -> None:
