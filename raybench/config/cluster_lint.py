@@ -109,16 +109,17 @@ def _image_made(top: Leaf, image: Leaf) -> Iterator[Lint]:
 
 
 def _options(top: Leaf, *, workers: bool = True) -> list[str]:
-    """Words of `docker run`, those that are given as one text taken apart."""
+    """Words of `docker run` on the workers or on the head, those that are given as one text taken apart."""
     docker = top["docker"]
-    texts = docker["run_options"].texts() + (docker["worker_run_options"].texts() if workers else [])
+    texts = docker["run_options"].texts() + docker["worker_run_options" if workers else "head_run_options"].texts()
     if workers:
         for _, node_type in top["available_node_types"].items():
             texts += node_type["docker"]["worker_run_options"].texts()
-    return [part for text in texts for word in text.split() for part in _flag_and_value(word)]
+    return [part for text in texts for word in text.split() for part in flag_and_value(word)]
 
 
-def _flag_and_value(word: str) -> list[str]:
+def flag_and_value(word: str) -> list[str]:
+    """`--flag=value` in two words, anything else as it is."""
     return word.split("=", 1) if word.startswith("--") else [word]
 
 
@@ -156,36 +157,45 @@ def _run_options(top: Leaf) -> Iterator[Lint]:
 def _mounts(top: Leaf) -> Iterator[Lint]:
     if not _images(top):
         return
-    words, place = _options(top, workers=False), top["docker"]["run_options"]
-    targets = [mount.split(":")[1] for mount in _after(words, "-v", "--volume") if mount.count(":") >= 1]
-    targets += [part[4:] for mount in _after(words, "--mount") for part in mount.split(",") if part.startswith("dst=")]
-    settings = [setting.partition("=") for setting in _after(words, "-e", "--env")]
+    workers, head = _options(top), _options(top, workers=False)
+    settings = [setting.partition("=") for setting in _after(workers, "-e", "--env")]
     env = {name: value for name, _, value in settings}
     models = env.get("HF_HUB_CACHE") or env.get("HF_HOME") or "/root/.cache/huggingface"
     temporary = env.get("TMPDIR") or "/tmp"
-    yield from mount_lints(place, targets, models, temporary)
+    yield from mount_lints(top["docker"]["run_options"], _targets(workers), _targets(head), models, temporary)
 
 
-def mount_lints(place: Leaf, targets: Iterable[str], models: str, temporary: str) -> Iterator[Lint]:
-    """Folders in a container that must lie outside of it. `targets` are those that do."""
-    there = [target.rstrip("/") for target in targets]
+def _targets(words: list[str]) -> list[str]:
+    """Folders of a container that lie outside of it."""
+    targets = [mount.split(":")[1] for mount in _after(words, "-v", "--volume") if mount.count(":") >= 1]
+    keys = ("dst", "target", "destination")
+    parts = [part.partition("=") for mount in _after(words, "--mount") for part in mount.split(",")]
+    return targets + [folder for key, _, folder in parts if key in keys]
 
-    def held(folder: str) -> bool:
-        return any(folder == target or folder.startswith(f"{target}/") for target in there)
 
-    if not held(models):
+def mount_lints(
+    place: Leaf, workers: Iterable[str], head: Iterable[str], models: str, temporary: str
+) -> Iterator[Lint]:
+    """Folders in a container that must lie outside of it. `workers` and `head` are those that do, there and there."""
+    there, on_head = ([target.rstrip("/") for target in targets] for targets in (workers, head))
+
+    def held(folder: str, targets: list[str]) -> bool:
+        return any(held_by(target, folder) for target in targets)
+
+    if not held(models, there):
         yield place.lint(
             "no_model_mount", "error",
             f"{models} lies inside of the container: every new one fetches hundreds of gigabytes again. Mount a folder "
             "there.",
         )  # fmt: skip
-    if not held(temporary):
+    if not (held(temporary, there) and held(temporary, on_head)):
         yield place.lint(
             "no_temporary_mount", "error",
             f"{temporary} lies inside of the container: Ray's session and spilled objects fill its overlay. Mount a "
             "folder there.",
         )  # fmt: skip
-    if not [target for target in there if not held_by(target, models) and not held_by(target, temporary)
+    # The driver runs on the head.
+    if not [target for target in on_head if not held_by(target, models) and not held_by(target, temporary)
             and not target.startswith(("/root/.cache", "/dev"))]:  # fmt: skip
         yield place.lint(
             "no_run_mount", "warning",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from itertools import pairwise
 
-from raybench.config.cluster_lint import LABEL, MIN_SHM_GIB, examples, image_lint, mount_lints
+from raybench.config.cluster_lint import LABEL, MIN_SHM_GIB, examples, flag_and_value, image_lint, mount_lints
 from raybench.config.lint import Leaf, Lint
 from raybench.config.source import Document
 
@@ -91,7 +91,8 @@ def _job(spec: Leaf) -> Iterator[Lint]:
         words = shlex.split(entrypoint.text)
     except ValueError:
         words = entrypoint.text.split()
-    folder = next((after for flag, after in pairwise(words) if flag in ("--out", "--resume")), "")
+    parts = [part for word in words for part in flag_and_value(word)]
+    folder = next((after for flag, after in pairwise(parts) if flag in ("--out", "--resume")), "")
     if not folder.startswith("/") and "://" not in folder:
         yield entrypoint.lint(
             "out_relative", "error",
@@ -162,7 +163,7 @@ def _mounts(group: Leaf) -> Iterator[Lint]:
     env = {entry["name"].text: entry["value"].text for entry in container["env"].entries()}
     targets = [mount["mountPath"].text for mount in container["volumeMounts"].entries()]
     models = env.get("HF_HUB_CACHE") or env.get("HF_HOME") or "/root/.cache/huggingface"
-    yield from mount_lints(container["volumeMounts"], targets, models, env.get("TMPDIR") or "/tmp")
+    yield from mount_lints(container["volumeMounts"], targets, targets, models, env.get("TMPDIR") or "/tmp")
 
 
 def _gib(text: str) -> float | None:

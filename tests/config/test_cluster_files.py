@@ -104,6 +104,12 @@ FAULTS = [
     ("own", "no_model_mount", [("-e RAY_AUTH_MODE=disabled", "-e RAY_AUTH_MODE=disabled\n    - -e HF_HOME=/models")],
      "/models lies inside"),
     ("own", "no_temporary_mount", [(":/tmp ", ":/temporary ")], "/tmp lies inside"),
+    ("own", "no_model_mount", [(r"^    - -v /opt/raybench/huggingface:.*\n", ""),
+     ("  worker_run_options", "  head_run_options: [-v /x:/root/.cache/huggingface]\n  worker_run_options")],
+     "/root/.cache/huggingface lies inside"),
+    ("own", "no_temporary_mount", [(r"^    - -v /opt/raybench/tmp:.*\n", ""),
+     ("--gpus=all .*", "-v /opt/raybench/tmp:/tmp\n    - --gpus=all")], "/tmp lies inside"),
+    ("kuberay", "out_relative", [("--out /shared/runs/first", "--out=first")], "would vanish with the job"),
     ("own", "no_run_mount", [(r"^    - -v /opt/raybench/shared:/shared.*$", "")], "no folder for run folders"),
     ("own", "no_gpus_flag", [("--gpus=all", "--init")], "get no GPU"),
     ("aws", "gpus_on_head", [("--cap-add=SYS_PTRACE", "--gpus all")], "the head has none"),
@@ -197,10 +203,28 @@ def test_every_code_has_a_fault_that_shows_it() -> None:
             ],
         ),
         ("own", [("-v /opt/raybench/tmp:/tmp ", "--volume=/opt/raybench/tmp:/tmp ")]),
+        ("own", [(r"-v (/opt/raybench/\w+):(\S+)", r"--mount type=bind,source=\1,target=\2")]),
+        ("own", [(r"-v (/opt/raybench/\w+):(\S+)", r"--mount=type=bind,source=\1,destination=\2")]),
+        # Models are the workers' alone, run folders the head's.
+        (
+            "own",
+            [
+                (r"^    - -v /opt/raybench/huggingface:.*\n", ""),
+                ("--gpus=all .*", "-v /nvme/huggingface:/root/.cache/huggingface\n    - --gpus=all"),
+            ],
+        ),
+        (
+            "own",
+            [
+                (r"^    - -v /opt/raybench/shared:.*\n", ""),
+                ("  worker_run_options", "  head_run_options: [-v /srv/shared:/shared]\n  worker_run_options"),
+            ],
+        ),
         # Ray fills in what AWS says about its machines.
         ("aws", [(r"resources: \{CPU: 192, GPU: 8, \"accelerator_type:H200\": 1\}", "resources: {}")]),
         ("aws", [("InstanceMarketOptions: .*", "")]),
-        ("kuberay", [("--out /shared/runs/first", "--out=/x --resume /shared/runs/first")]),
+        ("kuberay", [("--out /shared/runs/first", "--out=/shared/runs/first")]),
+        ("kuberay", [("--out /shared/runs/first", "--resume=s3://bucket/first")]),
     ],
 )
 def test_other_ways_to_say_the_same_are_taken(name: str, changes: list[tuple[str, str]]) -> None:
