@@ -13,10 +13,12 @@ MIN_SHM_GIB = 32
 MIN_IDLE_MINUTES = 15
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _EXAMPLE = re.compile(
-    r"\b(192\.0\.2|198\.51\.100|203\.0\.113)\.\d+\b|\bami-0{8,}\b|\bcr-0{8,}\b|\bmy-(project|\w+-reservation)\b"
-    r"|\bexample\.(com|org)\b"
+    r"\b(192\.0\.2|198\.51\.100|203\.0\.113)\.\d+\b|\bami-0{8,}\b|\bcr-0{8,}\b|\bmy-(project|\w+-(reservation|image))\b"
+    r"|\bexample\.(com|org)\b|\bzones/ZONE\b"
 )
 """Addresses and names that are reserved for documentation, and ids that nobody has."""
+_BARE = re.compile(r"(docker\.io/)?lmsysorg/sglang\b")
+_BUILT = re.compile(r"\bdocker build\b[^|;&]*?\s(?:-t|--tag)[ =]*(\S+)")
 
 CLOUDS = ("aws", "gcp")
 _SIZES = {"": 1 / 2**30, "b": 1 / 2**30, "k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
@@ -49,8 +51,7 @@ def image_lint(image: Leaf) -> Iterator[Lint]:
     if "@sha256:" not in image.text and tag in ("", "latest", "nightly", "dev"):
         yield image.lint(
             "image_not_pinned", "error",
-            f"{image.text!r} names no version: nodes that are made on two days run two engines. Name one, such as "
-            "lmsysorg/sglang:v0.5.21.",
+            f"{image.text!r} names no version: nodes that are made on two days run two engines. Name one, as v0.5.21.",
         )  # fmt: skip
 
 
@@ -75,6 +76,7 @@ def _image(top: Leaf) -> Iterator[Lint]:
         )  # fmt: skip
     for image in images:
         yield from image_lint(image)
+        yield from _image_made(top, image)
     for image in images[1:]:
         if image.text != images[0].text:
             yield image.lint(
@@ -84,17 +86,40 @@ def _image(top: Leaf) -> Iterator[Lint]:
             )  # fmt: skip
 
 
+def _image_made(top: Leaf, image: Leaf) -> Iterator[Lint]:
+    """An image that cannot hold Ray's launcher, or that is made on the hosts and does not reach the container."""
+    if _BARE.match(image.text):
+        yield image.lint(
+            "no_rsync", "error",
+            f"{image.text} has no rsync: `ray up` copies files into the container with one that runs inside of it. "
+            "Build an image from it with rsync and openssh-client, as cluster.yaml does in initialization_commands.",
+        )  # fmt: skip
+    commands = top["initialization_commands"]
+    built = [tag for text in commands.texts() for tag in _BUILT.findall(text)]
+    if built and image.text not in built and "/" not in image.text:
+        yield image.lint(
+            "image_not_built", "error",
+            f"initialization_commands build {', '.join(built)}, and {image.text} is in no registry. Name one image.",
+        )  # fmt: skip
+    if image.text in built and top["docker"]["pull_before_run"].value is not False:
+        yield top["docker"]["pull_before_run"].lint(
+            "image_pulled", "error",
+            f"{image.text} is built on the hosts, and Ray would look for it in a registry. Set pull_before_run: false.",
+        )  # fmt: skip
+
+
 def _options(top: Leaf, *, workers: bool = True) -> list[str]:
-    """Words of `docker run`, those that are given as one text taken apart."""
+    """Words of `docker run` on the workers or on the head, those that are given as one text taken apart."""
     docker = top["docker"]
-    texts = docker["run_options"].texts() + (docker["worker_run_options"].texts() if workers else [])
+    texts = docker["run_options"].texts() + docker["worker_run_options" if workers else "head_run_options"].texts()
     if workers:
         for _, node_type in top["available_node_types"].items():
             texts += node_type["docker"]["worker_run_options"].texts()
-    return [part for text in texts for word in text.split() for part in _flag_and_value(word)]
+    return [part for text in texts for word in text.split() for part in flag_and_value(word)]
 
 
-def _flag_and_value(word: str) -> list[str]:
+def flag_and_value(word: str) -> list[str]:
+    """`--flag=value` in two words, anything else as it is."""
     return word.split("=", 1) if word.startswith("--") else [word]
 
 
@@ -132,36 +157,45 @@ def _run_options(top: Leaf) -> Iterator[Lint]:
 def _mounts(top: Leaf) -> Iterator[Lint]:
     if not _images(top):
         return
-    words, place = _options(top, workers=False), top["docker"]["run_options"]
-    targets = [mount.split(":")[1] for mount in _after(words, "-v", "--volume") if mount.count(":") >= 1]
-    targets += [part[4:] for mount in _after(words, "--mount") for part in mount.split(",") if part.startswith("dst=")]
-    settings = [setting.partition("=") for setting in _after(words, "-e", "--env")]
+    workers, head = _options(top), _options(top, workers=False)
+    settings = [setting.partition("=") for setting in _after(workers, "-e", "--env")]
     env = {name: value for name, _, value in settings}
     models = env.get("HF_HUB_CACHE") or env.get("HF_HOME") or "/root/.cache/huggingface"
     temporary = env.get("TMPDIR") or "/tmp"
-    yield from mount_lints(place, targets, models, temporary)
+    yield from mount_lints(top["docker"]["run_options"], _targets(workers), _targets(head), models, temporary)
 
 
-def mount_lints(place: Leaf, targets: Iterable[str], models: str, temporary: str) -> Iterator[Lint]:
-    """Folders in a container that must lie outside of it. `targets` are those that do."""
-    there = [target.rstrip("/") for target in targets]
+def _targets(words: list[str]) -> list[str]:
+    """Folders of a container that lie outside of it."""
+    targets = [mount.split(":")[1] for mount in _after(words, "-v", "--volume") if mount.count(":") >= 1]
+    keys = ("dst", "target", "destination")
+    parts = [part.partition("=") for mount in _after(words, "--mount") for part in mount.split(",")]
+    return targets + [folder for key, _, folder in parts if key in keys]
 
-    def held(folder: str) -> bool:
-        return any(folder == target or folder.startswith(f"{target}/") for target in there)
 
-    if not held(models):
+def mount_lints(
+    place: Leaf, workers: Iterable[str], head: Iterable[str], models: str, temporary: str
+) -> Iterator[Lint]:
+    """Folders in a container that must lie outside of it. `workers` and `head` are those that do, there and there."""
+    there, on_head = ([target.rstrip("/") for target in targets] for targets in (workers, head))
+
+    def held(folder: str, targets: list[str]) -> bool:
+        return any(held_by(target, folder) for target in targets)
+
+    if not held(models, there):
         yield place.lint(
             "no_model_mount", "error",
             f"{models} lies inside of the container: every new one fetches hundreds of gigabytes again. Mount a folder "
             "there.",
         )  # fmt: skip
-    if not held(temporary):
+    if not (held(temporary, there) and held(temporary, on_head)):
         yield place.lint(
             "no_temporary_mount", "error",
             f"{temporary} lies inside of the container: Ray's session and spilled objects fill its overlay. Mount a "
             "folder there.",
         )  # fmt: skip
-    if not [target for target in there if not held_by(target, models) and not held_by(target, temporary)
+    # The driver runs on the head.
+    if not [target for target in on_head if not held_by(target, models) and not held_by(target, temporary)
             and not target.startswith(("/root/.cache", "/dev"))]:  # fmt: skip
         yield place.lint(
             "no_run_mount", "warning",
@@ -274,10 +308,11 @@ def _accelerator(node_type: Leaf, head: bool) -> Iterator[Lint]:
     resources, label = node_type["resources"], node_type["labels"][LABEL]
     types = [key.partition(":")[2] for key, _ in resources.items() if key.startswith("accelerator_type:")]
     gpus = resources["GPU"].number
-    if instance is None and not gpus:
+    if instance is None and not gpus and not types:
         return
-    # Ray fills in empty resources on AWS, and on no other cloud.
-    filled = instance is not None and instance.cloud == "aws" and resources.value in (None, {})
+    # Ray fills in what is missing on AWS, and on no other cloud.
+    aws = instance is not None and instance.cloud == "aws"
+    filled = aws and resources.value in (None, {})
     accelerator = instance.accelerator if instance else (types[0] if types else label.text or "H200")
     if not types and not filled:
         yield resources.lint(
@@ -295,7 +330,13 @@ def _accelerator(node_type: Leaf, head: bool) -> Iterator[Lint]:
                 "accelerator_differs", "error",
                 f"{said} is declared, but {named.text or 'the resource'} means {accelerator}. Correct one of them.",
             )  # fmt: skip
-    if instance is not None and gpus is not None and gpus != instance.num_gpus:
+    if types and not gpus and not aws:
+        yield resources.lint(
+            "gpu_count", "error",
+            f"accelerator_type:{types[0]} stands there without GPUs: nothing of ours would be placed there. Add GPU: "
+            f"{8 if instance is None else instance.num_gpus}.",
+        )  # fmt: skip
+    elif instance is not None and gpus is not None and gpus != instance.num_gpus:
         yield resources["GPU"].lint(
             "gpu_count", "error", f"{gpus:g} GPUs are declared, {named.text} has {instance.num_gpus}. Correct it."
         )
@@ -334,10 +375,29 @@ def _reservation(node_type: Leaf, head: bool) -> Iterator[Lint]:  # noqa: ARG001
             "a capacity block needs the id of its reservation (CapacityReservationSpecification).",
         )  # fmt: skip
     if instance is not None and instance.cloud == "gcp":
-        policies = [entry["onHostMaintenance"].text for entry in config["scheduling"].entries()]
-        if (config["scheduling"]["onHostMaintenance"].text or "".join(policies)) != "TERMINATE":
-            yield config["scheduling"].lint(
-                "host_maintenance", "error",
-                "machines with GPUs cannot be moved: Google refuses them without scheduling: [{onHostMaintenance: "
-                "TERMINATE}].",
-            )  # fmt: skip
+        yield from _scheduling(config["scheduling"])
+    if instance is not None and instance.only_hyperdisk:
+        for disk in config["disks"].entries():
+            kind = disk["initializeParams"]["diskType"]
+            if disk["boot"].value is True and not disk["source"].text and "/hyperdisk-" not in kind.text:
+                yield kind.lint(
+                    "boot_disk", "error",
+                    f"{config['machineType'].text} boots from Hyperdisk alone, and this disk is another kind. Set "
+                    "diskType: zones/ZONE/diskTypes/hyperdisk-balanced.",
+                )  # fmt: skip
+
+
+def _scheduling(scheduling: Leaf) -> Iterator[Lint]:
+    entries = list(scheduling.entries())
+    if entries:
+        yield scheduling.lint(
+            "scheduling_shape", "warning",
+            "Google's API has one mapping here, and Ray hands on what stands here; Ray's examples write a list "
+            "(ray#46248). Write scheduling: {onHostMaintenance: TERMINATE}.",
+        )  # fmt: skip
+    if "TERMINATE" not in [part["onHostMaintenance"].text for part in (scheduling, *entries)]:
+        yield scheduling.lint(
+            "host_maintenance", "error",
+            "machines with GPUs cannot be moved: Google refuses them without scheduling: {onHostMaintenance: "
+            "TERMINATE}.",
+        )  # fmt: skip

@@ -13,6 +13,8 @@ class Instance:
     """Ray's name of the GPU."""
     num_gpus: int
     num_cpus: int
+    only_hyperdisk: bool = False
+    """It boots from no other kind of disk (Google Cloud)."""
 
 
 INSTANCES = {
@@ -22,7 +24,7 @@ INSTANCES = {
     "p6-b200.48xlarge": Instance("aws", "B200", 8, 192),
     "p6-b300.48xlarge": Instance("aws", "B300", 8, 192),
     "a3-highgpu-8g": Instance("gcp", "H100", 8, 208),
-    "a3-ultragpu-8g": Instance("gcp", "H200", 8, 224),
-    "a4-highgpu-8g": Instance("gcp", "B200", 8, 224),
+    "a3-ultragpu-8g": Instance("gcp", "H200", 8, 224, only_hyperdisk=True),
+    "a4-highgpu-8g": Instance("gcp", "B200", 8, 224, only_hyperdisk=True),
 }
 """By the cloud's own name, from the clouds' pages of their machine types."""

@@ -3,15 +3,33 @@
 import re
 import shlex
 from collections.abc import Iterator
+from difflib import get_close_matches
 from itertools import pairwise
 
-from raybench.config.cluster_lint import LABEL, MIN_SHM_GIB, examples, image_lint, mount_lints
+from raybench.config.cluster_lint import LABEL, MIN_SHM_GIB, examples, flag_and_value, image_lint, mount_lints
 from raybench.config.lint import Leaf, Lint
 from raybench.config.source import Document
 
 GPU = "nvidia.com/gpu"
 GPUS_OF_A_NODE = 8
 _UNITS = {"Mi": 1 / 2**10, "Gi": 1.0, "Ti": 2.0**10}
+
+JOB_KEYS = frozenset({
+    "activeDeadlineSeconds", "backoffLimit", "clusterSelector", "deletionStrategy", "entrypoint", "entrypointNumCpus",
+    "entrypointNumGpus", "entrypointResources", "jobId", "managedBy", "metadata", "preRunningDeadlineSeconds",
+    "rayClusterSpec", "runtimeEnvYAML", "shutdownAfterJobFinishes", "submissionMode", "submitterConfig",
+    "submitterPodTemplate", "suspend", "ttlSecondsAfterFinished",
+})  # fmt: skip
+CLUSTER_KEYS = frozenset({
+    "authOptions", "autoscalerOptions", "enableInTreeAutoscaling", "gcsFaultToleranceOptions", "headGroupSpec",
+    "headServiceAnnotations", "historyServerOptions", "managedBy", "networkPolicy", "rayVersion", "suspend",
+    "tlsOptions", "upgradeStrategy", "workerGroupSpecs",
+})  # fmt: skip
+GROUP_KEYS = frozenset({
+    "groupName", "idleTimeoutSeconds", "labels", "maxReplicas", "minReplicas", "numOfHosts", "priority",
+    "rayStartParams", "replicas", "resources", "scaleStrategy", "suspend", "template",
+})  # fmt: skip
+"""Fields of ray.io/v1 (ray-operator/apis/ray/v1 of KubeRay, 1.5 and the main branch after it)."""
 
 
 def lint_kuberay(document: Document) -> tuple[Lint, ...]:
@@ -20,13 +38,33 @@ def lint_kuberay(document: Document) -> tuple[Lint, ...]:
     job = top["kind"].text == "RayJob"
     cluster = top["spec"]["rayClusterSpec"] if job else top["spec"]
     groups = list(cluster["workerGroupSpecs"].entries())
-    found = [*examples(top), *_images([cluster["headGroupSpec"], *groups])]
+    found = [*examples(top), *_keys(cluster, CLUSTER_KEYS)]
+    if cluster.value is not None:
+        found += _images([cluster["headGroupSpec"], *groups])
     if job:
-        found += _job(top["spec"])
+        found += [*_keys(top["spec"], JOB_KEYS), *_job(top["spec"])]
+    if not groups and not top["spec"]["clusterSelector"].value:
+        found.append(cluster["workerGroupSpecs"].lint(
+            "no_workers", "error",
+            "no worker groups: the cluster is a head without GPUs, and the job waits for ever. Add workerGroupSpecs.",
+        ))  # fmt: skip
     for group in groups:
+        found += _keys(group, GROUP_KEYS)
         for check in (_gpus, _accelerator, _memory_file_system, _mounts):
             found += check(group)
     return tuple(found)
+
+
+def _keys(place: Leaf, known: frozenset[str]) -> Iterator[Lint]:
+    """A misspelt key is an error; one that resembles none may be of a newer KubeRay."""
+    for key, leaf in place.items():
+        if key not in known:
+            meant = get_close_matches(key, known, n=1)
+            yield leaf.lint(
+                "unknown_key", "error" if meant else "warning",
+                f"KubeRay knows no {key!r} here, and an operator may drop it silently. "
+                + (f"Did you mean {meant[0]!r}?" if meant else "Remove it, or see that your KubeRay has it."),
+            )  # fmt: skip
 
 
 def _container(group: Leaf) -> Leaf:
@@ -53,7 +91,8 @@ def _job(spec: Leaf) -> Iterator[Lint]:
         words = shlex.split(entrypoint.text)
     except ValueError:
         words = entrypoint.text.split()
-    folder = next((after for flag, after in pairwise(words) if flag in ("--out", "--resume")), "")
+    parts = [part for word in words for part in flag_and_value(word)]
+    folder = next((after for flag, after in pairwise(parts) if flag in ("--out", "--resume")), "")
     if not folder.startswith("/") and "://" not in folder:
         yield entrypoint.lint(
             "out_relative", "error",
@@ -124,7 +163,7 @@ def _mounts(group: Leaf) -> Iterator[Lint]:
     env = {entry["name"].text: entry["value"].text for entry in container["env"].entries()}
     targets = [mount["mountPath"].text for mount in container["volumeMounts"].entries()]
     models = env.get("HF_HUB_CACHE") or env.get("HF_HOME") or "/root/.cache/huggingface"
-    yield from mount_lints(container["volumeMounts"], targets, models, env.get("TMPDIR") or "/tmp")
+    yield from mount_lints(container["volumeMounts"], targets, targets, models, env.get("TMPDIR") or "/tmp")
 
 
 def _gib(text: str) -> float | None:

@@ -148,11 +148,13 @@ def check_docker(log: Path) -> None:
     """What Ray's launcher asked of docker and pip on the head is what `cluster.yaml` says."""
     calls = (log / "docker.head").read_text().splitlines()
     started = next(call for call in calls if call.startswith("run "))
-    assert "--name raybench" in started and started.endswith("--net=host lmsysorg/sglang:v0.5.21 bash")
+    assert "--name raybench" in started and started.endswith("--net=host raybench-sglang:v0.5.21 bash")
     for option in ("--shm-size=32g", "--ulimit=memlock=-1", "-e RAY_AUTH_MODE=disabled", ":/shared"):
         assert option in started, option
     assert "--gpus=all" not in started, "docker refuses it on a head without GPUs"
-    assert "pull lmsysorg/sglang:v0.5.21" in calls
+    # Once only: that of the later calls is there.
+    assert calls.count("build -t raybench-sglang:v0.5.21 -") == 1
+    assert not [call for call in calls if call.startswith("pull ")], "it is in no registry"
     assert (log / "pip.head").read_text().strip() == "install ray[default]==2.60.0 -e /root/raybench"
 
 

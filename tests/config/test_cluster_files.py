@@ -64,7 +64,8 @@ def test_ray_accepts_it_and_refuses_a_misspelt_key(name: str) -> None:
 def test_all_ray_up_files_start_the_same_container() -> None:
     first, *others = (content(name) for name in RAY_UP)
     for other in others:
-        for key in ("docker", "setup_commands", "head_start_ray_commands", "worker_start_ray_commands", "file_mounts"):
+        for key in ("docker", "initialization_commands", "setup_commands", "head_start_ray_commands",
+                    "worker_start_ray_commands", "file_mounts"):  # fmt: skip
             assert other[key] == first[key]
 
 
@@ -84,11 +85,16 @@ def _accelerators(resources: dict[str, float]) -> tuple[str, ...]:
 
 
 FAULTS = [
-    ("own", "image_not_pinned", [("sglang:v0.5.21", "sglang:latest")], "'lmsysorg/sglang:latest' names no version"),
+    ("own", "image_not_pinned", [("sglang:v0.5.21", "sglang:latest")], "'raybench-sglang:latest' names no version"),
     ("own", "image_not_pinned", [("sglang:v0.5.21", "sglang")], "names no version"),
     ("own", "no_image", [("  image: .*", "")], "no docker image is named"),
     ("own", "images_differ", [("  pull_before_run", "  head_image: rayproject/ray:2.60.0\n  pull_before_run")],
-     "rayproject/ray:2.60.0 beside lmsysorg/sglang:v0.5.21"),
+     "rayproject/ray:2.60.0 beside raybench-sglang:v0.5.21"),
+    ("own", "no_rsync", [("image: raybench-sglang", "image: lmsysorg/sglang")], "lmsysorg/sglang:v0.5.21 has no rsync"),
+    ("own", "no_rsync", [("image: raybench-sglang:", "image: docker.io/lmsysorg/sglang:")], "runs inside of it"),
+    ("own", "image_not_built", [("image: raybench-sglang:v0.5.21", "image: raybench-sglang:v0.5.22")],
+     "build raybench-sglang:v0.5.21, and raybench-sglang:v0.5.22 is in no registry"),
+    ("own", "image_pulled", [("pull_before_run: false.*", "")], "Set pull_before_run: false"),
     ("own", "shm_small", [("--shm-size=32g", "--shm-size=8g")], "/dev/shm has 8 GiB"),
     ("own", "shm_small", [("--shm-size=32g", "--privileged")], "/dev/shm has no size"),
     ("own", "ulimit_nofile", [("nofile=", "core=")], "no limit is set for nofile"),
@@ -98,6 +104,12 @@ FAULTS = [
     ("own", "no_model_mount", [("-e RAY_AUTH_MODE=disabled", "-e RAY_AUTH_MODE=disabled\n    - -e HF_HOME=/models")],
      "/models lies inside"),
     ("own", "no_temporary_mount", [(":/tmp ", ":/temporary ")], "/tmp lies inside"),
+    ("own", "no_model_mount", [(r"^    - -v /opt/raybench/huggingface:.*\n", ""),
+     ("  worker_run_options", "  head_run_options: [-v /x:/root/.cache/huggingface]\n  worker_run_options")],
+     "/root/.cache/huggingface lies inside"),
+    ("own", "no_temporary_mount", [(r"^    - -v /opt/raybench/tmp:.*\n", ""),
+     ("--gpus=all .*", "-v /opt/raybench/tmp:/tmp\n    - --gpus=all")], "/tmp lies inside"),
+    ("kuberay", "out_relative", [("--out /shared/runs/first", "--out=first")], "would vanish with the job"),
     ("own", "no_run_mount", [(r"^    - -v /opt/raybench/shared:/shared.*$", "")], "no folder for run folders"),
     ("own", "no_gpus_flag", [("--gpus=all", "--init")], "get no GPU"),
     ("aws", "gpus_on_head", [("--cap-add=SYS_PTRACE", "--gpus all")], "the head has none"),
@@ -119,18 +131,32 @@ FAULTS = [
      "B200 is declared, but p6-b300.48xlarge means B300"),
     ("gcp", "gpu_count", [("GPU: 8, \"accelerator_type:B200", "GPU: 4, \"accelerator_type:B200")],
      "4 GPUs are declared, a4-highgpu-8g has 8"),
+    ("gcp", "gpu_count", [("GPU: 8, \"accelerator_type:B200", "\"accelerator_type:B200")],
+     "accelerator_type:B200 stands there without GPUs"),
+    ("gcp", "gpu_count", [("a4-highgpu-8g", "custom"), ("GPU: 8, \"accelerator_type:B200", "\"accelerator_type:B200")],
+     "Add GPU: 8"),
     ("aws", "workers_elastic", [("min_workers: 1", "min_workers: 0")], "nodes come only when something asks"),
     ("aws", "label_syntax", [("accelerator-type: H200", 'accelerator-type: H200, pool: "rack 7"')],
      "'rack 7' is no value of a label"),
     ("aws", "head_type_as_worker", [("max_workers: 0", "max_workers: 2")], "workers of the head's type"),
     ("aws", "no_reservation", [("CapacityReservationId", "CapacityReservationResourceGroupArn")],
      "needs the id of its reservation"),
+    ("gcp", "boot_disk", [("^ *diskType: .*", "")], "a3-ultragpu-8g boots from Hyperdisk alone"),
+    ("gcp", "boot_disk", [("hyperdisk-balanced", "pd-ssd")], "a4-highgpu-8g boots from Hyperdisk alone"),
+    ("gcp", "scheduling_shape", [("^        (?=(provisioningM|instanceT|onHostM))", "        - ")], "one mapping here"),
     ("gcp", "host_maintenance", [("onHostMaintenance: TERMINATE", "preemptible: false")], "Google refuses them"),
     ("kuberay", "image_not_pinned", [("sglang:v0.5.21", "sglang:latest")], "names no version"),
     ("kuberay", "images_differ", [(r"sglang:v0.5.21  .*", "sglang:v0.5.20")], "v0.5.21 beside .*v0.5.20"),
     ("kuberay", "out_relative", [("--out /shared/runs/first", "--out first")], "would vanish with the job"),
     ("kuberay", "stop_grace", [('RAY_JOB_STOP_WAIT_TIME_S: "120"', 'A: "1"')], "has three seconds"),
     ("kuberay", "cluster_stays", [("shutdownAfterJobFinishes: true", "shutdownAfterJobFinishes: false")], "stay taken"),
+    ("kuberay", "no_workers", [(r"^    workerGroupSpecs:\n(      .*\n)+", "")], "a head without GPUs"),
+    ("kuberay", "no_workers", [(r"^    workerGroupSpecs:\n(      .*\n)+", "    workerGroupSpecs: []\n")],
+     "no worker groups"),
+    ("kuberay", "unknown_key", [("backoffLimit", "backofLimit")], "Did you mean 'backoffLimit'"),
+    ("kuberay", "unknown_key", [("rayVersion", "rayVerison")], "no 'rayVerison' here"),
+    ("kuberay", "unknown_key", [("maxReplicas", "maxReplica")], "Did you mean 'maxReplicas'"),
+    ("kuberay", "unknown_key", [("rayVersion:", "novelty: 1\n    rayVersion:")], "or see that your KubeRay has it"),
     ("kuberay", "gpu_count", [('nvidia.com/gpu: "8"', 'nvidia.com/gpu: "4"')], "nvidia.com/gpu is 4"),
     ("kuberay", "gpu_count", [(r'512Gi, nvidia.com/gpu: "8"', '512Gi, nvidia.com/gpu: "4"')], "must be the same"),
     ("kuberay", "accelerator_label", [(r"labels: \{ray.io/accelerator-type: H200\}", "labels: {}")], "no label"),
@@ -167,20 +193,65 @@ def test_every_code_has_a_fault_that_shows_it() -> None:
     [
         ("own", [("--shm-size=32g", "--shm-size 64gb"), ("--gpus=all", "--gpus all")]),
         ("own", [("sglang:v0.5.21", "sglang@sha256:" + "ab" * 32)]),
+        # An image of one's own from a registry needs no building.
+        (
+            "own",
+            [
+                ("image: raybench-sglang", "image: registry.internal/sglang"),
+                (": false .*", ": true"),
+                (r"^  - >-\n    docker(.*\n){4}", ""),
+            ],
+        ),
         ("own", [("-v /opt/raybench/tmp:/tmp ", "--volume=/opt/raybench/tmp:/tmp ")]),
+        ("own", [(r"-v (/opt/raybench/\w+):(\S+)", r"--mount type=bind,source=\1,target=\2")]),
+        ("own", [(r"-v (/opt/raybench/\w+):(\S+)", r"--mount=type=bind,source=\1,destination=\2")]),
+        # Models are the workers' alone, run folders the head's.
+        (
+            "own",
+            [
+                (r"^    - -v /opt/raybench/huggingface:.*\n", ""),
+                ("--gpus=all .*", "-v /nvme/huggingface:/root/.cache/huggingface\n    - --gpus=all"),
+            ],
+        ),
+        (
+            "own",
+            [
+                (r"^    - -v /opt/raybench/shared:.*\n", ""),
+                ("  worker_run_options", "  head_run_options: [-v /srv/shared:/shared]\n  worker_run_options"),
+            ],
+        ),
         # Ray fills in what AWS says about its machines.
         ("aws", [(r"resources: \{CPU: 192, GPU: 8, \"accelerator_type:H200\": 1\}", "resources: {}")]),
         ("aws", [("InstanceMarketOptions: .*", "")]),
-        ("kuberay", [("--out /shared/runs/first", "--out=/x --resume /shared/runs/first")]),
+        ("kuberay", [("--out /shared/runs/first", "--out=/shared/runs/first")]),
+        ("kuberay", [("--out /shared/runs/first", "--resume=s3://bucket/first")]),
     ],
 )
 def test_other_ways_to_say_the_same_are_taken(name: str, changes: list[tuple[str, str]]) -> None:
     assert [lint.words for lint in lints(name, *changes)] == []
 
 
+def test_misspelt_worker_groups_are_two_errors_and_a_running_cluster_needs_none() -> None:
+    found = lints("kuberay", ("workerGroupSpecs", "workerGroupSpec"))
+    assert {(lint.code, lint.severity) for lint in found} == {("unknown_key", "error"), ("no_workers", "error")}
+    selected = ("rayClusterSpec:\n(    .*\n)+", "clusterSelector: {ray.io/cluster: raybench}\n")
+    assert lints("kuberay", selected) == []
+
+
 def test_machines_without_gpus_need_no_type() -> None:
     plain = "  plain: {node_config: {InstanceType: m7i.large}, min_workers: 0, max_workers: 0}\n\nhead_node_type"
     assert lints("aws", ("\nhead_node_type", plain)) == []
+
+
+def test_machines_that_boot_from_any_disk_need_no_hyperdisk() -> None:
+    assert lints("gcp", ("a3-ultragpu-8g", "a3-highgpu-8g"), ("H200", "H100"), ("CPU: 224", "CPU: 208"),
+                 ("a4-highgpu-8g", "a3-highgpu-8g"), ("B200", "H100"), ("^ *diskType: .*", "")) == []  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["my-docker-image", "my-gpu-image", "my-h200-reservation", "zones/ZONE"])
+def test_what_stands_for_a_name_of_google_is_named(name: str) -> None:
+    text = FILES["gcp"].read_text().replace("my-project", "acme")
+    assert any(lint.message.startswith(f"{name} is an example") for lint in lint_cluster(parse(text, "c.yaml")))
 
 
 def test_example_values_of_any_file_are_named() -> None:
