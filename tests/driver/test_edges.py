@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from ledger_builder import LedgerBuilder, check_units
 from ledger_builder import config as ledger_config
+from ray._private.utils import check_version_info
 from rich.console import Console
 
 from raybench.driver import cluster
@@ -119,7 +120,26 @@ def test_machines_with_other_versions_are_named_together_with_the_remedy(
     assert "setup_commands in cluster.yaml" in rest[2]
 
 
-def test_a_patch_release_of_python_may_differ() -> None:
+@pytest.mark.parametrize(("ray_there", "python_there"), [("2.1.0", "3.12.9"), ("2.60.0", "3.1.4")])
+def test_a_cluster_of_other_versions_is_told_as_that(
+    ray_there: str, python_there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        check_version_info({"ray_version": ray_there, "python_version": python_there}, "node 10.0.0.9")
+
+    monkeypatch.setattr(cluster.ray, "init", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ClusterError) as error:
+            connect(address, 1)
+    start = (
+        f"the cluster at {address} runs other versions than this driver: Ray {ray_there}, Python {python_there} there;"
+    )
+    assert error.value.message.startswith(start)
+    assert "raybench submit CONFIG" in error.value.message and "check the address" not in error.value.message.lower()
+
+
+def test_a_patch_release_of_python_may_differ_where_ray_lets_it_in() -> None:
     assert version_complaint(WANTED, [("10.0.0.1", ("3.12.9", "2.60.0", "0.1.0"))]) is None
 
 
