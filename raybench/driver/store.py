@@ -19,7 +19,7 @@ from typing import Any
 
 import fsspec
 
-from raybench.errors import LedgerError, StorageError
+from raybench.errors import LedgerError, NotBegun, StorageError
 from raybench.ledger.journal import LEDGER, REQUESTS, parse
 
 PARTS = "ledger"
@@ -122,12 +122,18 @@ class Store:
             raise StorageError(f"cannot write to {self.url}: {error}. Give another --out.") from error
 
     def ledger(self) -> bytes:
-        """All parts, joined. Raises StorageError; LedgerError where there are none or they do not join."""
+        """All parts, joined. Raises StorageError; LedgerError where there are none or they do not join (NotBegun where
+        a writer has not put any yet)."""
         try:
             parts = self.names(PARTS)
             joined = b"".join(self.get(f"{PARTS}/{name}") or b"" for name in parts)
+            is_taken = not parts and self.get(WRITER) is not None
         except OSError as error:
             raise StorageError(f"cannot read {self.url}: {error}") from error
+        if not parts and is_taken:
+            raise NotBegun(
+                f"no run has begun in {self.url} yet: its ledger is made once the machines are there. Look again later."
+            )
         if not parts:
             raise LedgerError(f"{self.url} holds no ledger: it is no run folder of raybench.")
         records, _ = parse(joined, self.url)
