@@ -20,6 +20,9 @@ RESUMED_AFTER_S = 60.0
 OVER = ("ended", "interrupted")
 """Phases of a run that nobody works at."""
 
+Parts = dict[str, bytes]
+"""Parts of a ledger on object storage that earlier looks got."""
+
 
 def status(
     run: Annotated[str, typer.Argument(metavar="RUN_DIR|JOB", help="Run folder, or id of a job.", show_default=False)],
@@ -32,21 +35,22 @@ def status(
     from rich.console import Console
 
     console = Console(highlight=False)
-    while not _show(run, address, console, watch=watch) and watch:
+    parts: Parts = {}
+    while not _show(run, address, console, parts, watch=watch) and watch:
         time.sleep(WATCH_EVERY_S)
         console.clear()
 
 
-def _show(run: str, address: str, console: "Console", *, watch: bool) -> bool:
+def _show(run: str, address: str, console: "Console", parts: Parts, *, watch: bool) -> bool:
     """Print it once; returns True when it has ended."""
     from raybench.driver.folder import ledger_alone
     from raybench.driver.store import is_url
     from raybench.errors import NotBegun
 
     if not is_url(run) and not _may_be_folder(run):
-        return _show_job(run, address, console)
+        return _show_job(run, address, console, parts)
     try:
-        with ledger_alone(run) as folder:
+        with ledger_alone(run, parts) as folder:
             return _show_folder(folder, console) in OVER
     except NotBegun as error:
         if not watch:
@@ -89,7 +93,7 @@ def _written_later(record_s: float, ended_s: float | None) -> bool:
     return ended_s is not None and record_s > ended_s + RESUMED_AFTER_S
 
 
-def _show_job(job: str, address: str, console: "Console") -> bool:
+def _show_job(job: str, address: str, console: "Console", parts: Parts) -> bool:
     import os
 
     from raybench.driver.job import client_at, describe, log_end
@@ -102,14 +106,14 @@ def _show_job(job: str, address: str, console: "Console") -> bool:
     found = describe(client, job)
     console.print(found.words, markup=False, soft_wrap=True)
     try:
-        _show_run_of(found, console, address)
+        _show_run_of(found, console, address, parts)
     except (LedgerError, StorageError) as error:
         console.print(f"{error.message} The end of its log:", markup=False, soft_wrap=True)
         console.print("\n".join(log_end(client, job, LOG_LINES)), markup=False, soft_wrap=True)
     return found.ended
 
 
-def _show_run_of(job: "JobStanding", console: "Console", address: str) -> None:
+def _show_run_of(job: "JobStanding", console: "Console", address: str, parts: Parts) -> None:
     """Show the run folder of a job. Raises LedgerError, StorageError where it cannot be read from here."""
     import shlex
 
@@ -120,7 +124,7 @@ def _show_run_of(job: "JobStanding", console: "Console", address: str) -> None:
     folder = job.run_folder
     if folder is None or not (is_url(folder) or _may_be_folder(folder)):
         raise StorageError(f"its run folder{f' {folder}' if folder else ''} cannot be read from here.")
-    with ledger_alone(folder) as there:
+    with ledger_alone(folder, parts) as there:
         phase = _show_folder(there, console, job)
     if phase == "interrupted":
         again = shlex.join(["raybench", "submit", "CONFIG", "--address", address, "--resume", folder])

@@ -105,15 +105,15 @@ def readable(folder: str, *, put_back: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def ledger_alone(folder: str) -> Iterator[Path]:
+def ledger_alone(folder: str, known: dict[str, bytes] | None = None) -> Iterator[Path]:
     """A run folder of which only the ledger is read: of one on object storage, a copy without the rows.
 
-    Raises LedgerError, StorageError.
+    `known`: what earlier calls for the same folder got, as in `Store.ledger`. Raises LedgerError, StorageError.
     """
     if not is_url(folder):
         yield Path(folder)
         return
-    ledger = Store(folder).ledger()
+    ledger = Store(folder).ledger(known)
     with TemporaryDirectory(prefix="raybench-") as name:
         try:
             (Path(name) / LEDGER).write_bytes(ledger)

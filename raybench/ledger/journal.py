@@ -252,8 +252,8 @@ def ledger_path(folder: Path) -> Path:
         if not path.is_file():
             if all(found.name.startswith(BEFORE_A_RUN) for found in folder.iterdir()):
                 raise NotBegun(
-                    f"no run has begun in {folder} yet: its {LEDGER} is made once the machines are there. Look again "
-                    f"later, or start a run with --out {folder}."
+                    f"no run has begun in {folder} yet: it holds no {LEDGER}, which is made once the machines are "
+                    f"there. Look again later, or start a run with --out {folder}."
                 )
             raise LedgerError(f"{folder} holds no {LEDGER}: it is no run folder of raybench.")
     except OSError as error:

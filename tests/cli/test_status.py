@@ -78,6 +78,26 @@ def test_a_run_folder_that_waits_is_looked_at_again_until_the_run_has_ended(
     assert done.output.startswith(f"no run has begun in {tmp_path} yet") and "study (study-1): ended" in done.output
 
 
+def test_a_watch_of_a_store_gets_no_rows_and_no_part_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (whole_ledger().write(tmp_path / "run") / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    store = Store(f"file://{tmp_path}/bucket/run")
+    store.put("ledger/0000000000.jsonl", b"".join(lines[:4]))
+    store.put("ledger/0000000004.jsonl", b"".join(lines[4:8]))
+    store.put("requests/a.parquet", b"rows")
+    got: list[str] = []
+    get = Store.get
+
+    def reading(self: Store, name: str) -> bytes | None:
+        got.append(name)
+        return get(self, name)
+
+    monkeypatch.setattr(Store, "get", reading)
+    monkeypatch.setattr("time.sleep", lambda _: store.put("ledger/0000000008.jsonl", b"".join(lines[8:])))
+    done = CliRunner().invoke(app, ["status", store.url, "--watch"], catch_exceptions=False)
+    assert (done.exit_code, "study (study-1): ended" in done.output) == (0, True), done.output
+    assert sorted(name.partition(".")[0][-2:] for name in got) == ["00", "04", "04", "08"]
+
+
 def test_a_killed_drivers_run_is_interrupted_and_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
