@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -279,7 +280,22 @@ def test_a_job_log_gets_lines_as_they_are_however_long_and_a_count_of_every_unit
     ]
 
 
-def test_a_terminal_gets_a_live_view_of_the_nodes_above_the_bar() -> None:
+def test_the_bar_stands_above_a_fleet_larger_than_the_terminal() -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=80, height=24, force_terminal=True, color_system=None)
+    shown = Screen(console, 3, 1, lambda: 0.0)
+    status = running()
+    with shown:
+        shown.show(replace(status, nodes=status.nodes * 40))
+        shown.counts({"pending": 1, "running": 1, "done": 1, "dropped": 0, "given_up": 0})
+        shown._live.refresh()
+    last = text.getvalue().rpartition("units (1 running)")[2]
+    lines = last.partition("\x1b[2K")[0].splitlines()
+    assert "1/3" in lines[0] and lines[1].startswith("0/16 units"), lines
+    assert any("20 more nodes: 20 idle" in line for line in lines), lines
+
+
+def test_a_terminal_gets_a_live_view_of_the_nodes_below_the_bar() -> None:
     shown, text = screen(force_terminal=True)
     with shown:
         shown.show(running())
