@@ -53,6 +53,10 @@ class LedgerError(RaybenchError):
     exit_code = 13
 
 
+class NotBegun(LedgerError):
+    """A run folder that is there before its ledger: the run waits for its machines."""
+
+
 class ClusterError(RaybenchError):
     """The Ray cluster cannot be reached or cannot meet the demands of the configuration."""
 

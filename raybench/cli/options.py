@@ -21,16 +21,19 @@ Sets = Annotated[
 ]
 
 Earlier = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
         "--earlier",
         metavar="RUN_DIR",
-        help="Earlier run of the same model: its lengths and speeds order the work and predict its time. "
-        "May be repeated.",
+        help="Earlier run of the same model, a folder or a URL: its lengths and speeds order the work and predict its "
+        "time. May be repeated.",
         show_default=False,
     ),
 ]
 
+Fewer = Annotated[
+    bool, typer.Option("--start-with-fewer", help="Begin when every target has a node; others join as they come.")
+]
 
 KeepWarm = Annotated[
     str | None,
@@ -62,9 +65,14 @@ def warm_words(duration: str | None) -> list[str]:
     return [] if seconds_of(duration) is None else ["--keep-warm", str(duration)]
 
 
-def earlier_views(folders: list[Path] | None) -> "tuple[RunView, ...]":
+def earlier_views(folders: list[str] | None) -> "tuple[RunView, ...]":
     """Ledgers of earlier runs, read. Raises LedgerError, StorageError."""
+    from raybench.driver.folder import ledger_alone
     from raybench.ledger.journal import read
     from raybench.ledger.view import fold
 
-    return tuple(fold(read(folder)) for folder in folders or ())
+    views: list[RunView] = []
+    for name in folders or ():
+        with ledger_alone(name) as folder:
+            views.append(fold(read(folder)))
+    return tuple(views)

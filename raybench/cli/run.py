@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raybench.cli.options import Config, Earlier, KeepWarm, Sets, earlier_views, seconds_of, warm_words
+from raybench.cli.options import Config, Earlier, Fewer, KeepWarm, Sets, earlier_views, seconds_of, warm_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,9 +30,7 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of one command
     wait_for_nodes_s: Annotated[
         float, typer.Option("--wait-for-nodes-s", metavar="SECONDS", min=0, help="Wait for machines that are missing.")
     ] = 0,
-    start_with_fewer: Annotated[
-        bool, typer.Option("--start-with-fewer", help="Begin when every target has a node; others join as they come.")
-    ] = False,
+    start_with_fewer: Fewer = False,
     keep_warm: KeepWarm = None,
     earlier: Earlier = None,
     hold_servers: Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raybench.cli.options import Config, KeepWarm, Sets, warm_words
+from raybench.cli.options import Config, Earlier, Fewer, KeepWarm, Sets, warm_words
 
 if TYPE_CHECKING:
     from raybench.config.schema import RunConfig
@@ -42,7 +42,9 @@ def submit(  # noqa: PLR0913, PLR0917 - the flags of one command
     wait_for_nodes_s: Annotated[
         float, typer.Option("--wait-for-nodes-s", metavar="SECONDS", min=0, help="Wait for machines that are missing.")
     ] = 0,
+    start_with_fewer: Fewer = False,
     keep_warm: KeepWarm = None,
+    earlier: Earlier = None,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Print the log until the job ends.")] = True,
 ) -> None:  # fmt: skip
     """Submit a run to a Ray cluster, print its log, and end with its exit code. Ctrl-C ends the view, not the job."""
@@ -61,7 +63,8 @@ def submit(  # noqa: PLR0913, PLR0917 - the flags of one command
     words = ["--out", out] if out is not None else ["--resume", str(resume)]
     if wait_for_nodes_s:
         words += ["--wait-for-nodes-s", f"{wait_for_nodes_s:g}"]
-    words += warm
+    words += ["--start-with-fewer"] * start_with_fewer
+    words += [*warm, *_earlier_words(earlier)]
     client = client_at(address, os.environ)
     with TemporaryDirectory(prefix="raybench-submit-") as shipment:
         ship(config, settings, sets or (), Path(shipment))
@@ -95,6 +98,20 @@ def _folder(settings: "RunConfig", config: Path, out: str | None, resume: str | 
             f"outlives it, such as a shared mount: raybench submit {config} {flag} /absolute/folder/{settings.name}"
         )
     return folder
+
+
+def _earlier_words(folders: list[str] | None) -> list[str]:
+    """The words that name earlier runs. Raises ConfigError for one that the job would not find."""
+    from raybench.driver.folder import outlives_a_job
+    from raybench.errors import ConfigError
+
+    for folder in folders or ():
+        if not outlives_a_job(folder):
+            raise ConfigError(
+                f"--earlier {folder} is relative, but the job does not see this folder. Give an absolute path that the "
+                f"cluster's nodes see, such as a shared mount, or a URL: --earlier /absolute/folder/{Path(folder).name}"
+            )
+    return [word for folder in folders or () for word in ("--earlier", folder)]
 
 
 def _variables(wanted: "list[str] | tuple[str, ...]") -> dict[str, str]:

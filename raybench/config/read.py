@@ -79,12 +79,14 @@ def _told_as(document: Document, path: Path, key: KeyPath) -> Generator[None]:
 
 
 def reference_files(path: Path, sets: Sequence[str] = ()) -> tuple[str, ...]:
-    """Files that `evals[].reference` names, as written, each once. Raises ConfigError."""
+    """Files that `evals[].reference` and `preflight.reference` name, as written, each once. Raises ConfigError."""
     document = parse(_text(path), str(path))
     for assignment in sets:
         _apply(document, assignment)
-    evals = document.data.get("evals") if isinstance(document.data, dict) else None
-    entries = [settings for settings in (evals if isinstance(evals, list) else ()) if isinstance(settings, dict)]
+    content = document.data if isinstance(document.data, dict) else {}
+    evals = content.get("evals")
+    holders = [*(evals if isinstance(evals, list) else ()), content.get("preflight")]
+    entries = [settings for settings in holders if isinstance(settings, dict)]
     return tuple(dict.fromkeys(name for name in (e.get("reference") for e in entries) if isinstance(name, str)))
 
 

@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 import platform
+import re
 import signal
 import socket
 import tempfile
@@ -75,10 +76,24 @@ def _joined(address: str, num_private_cpus: int) -> Cluster:
     try:
         ray.init(address=found, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        if str(error).startswith("Version mismatch"):
+            raise ClusterError(_other_versions(found, str(error))) from error
         raise ClusterError(
             f"no Ray cluster answers at {found}: {error}. Check the address, or use --address local."
         ) from error
     return Cluster(f"Ray cluster at {ray.get_runtime_context().gcs_address} (Ray {ray.__version__})", private=False)
+
+
+def _other_versions(address: str, said: str) -> str:
+    """What to tell the user where Ray refuses the driver; `said`: Ray's words, the cluster's versions first."""
+    named = re.search(r"Ray: (\S+)\s+Python: (\S+)", said)
+    theirs = f"Ray {named[1]}, Python {named[2]}" if named else " ".join(said.split())
+    return (
+        f"the cluster at {address} runs other versions than this driver: {theirs} there; Ray {ray.__version__}, Python "
+        f"{platform.python_version()} here. Install the same here, or submit the run as a job, whose driver runs "
+        "there: raybench submit CONFIG --address http://HEAD:8265 --out /absolute/folder. If only the patch release of "
+        "Python differs, RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL=minor makes Ray take it."
+    )
 
 
 def will_be_private(address: str) -> bool:
@@ -221,7 +236,8 @@ def version_complaint(wanted: Versions, answers: Sequence[tuple[str, Versions | 
         if isinstance(found, str):
             wrong.append(f"  {address}: does not run a task: {found}")
             continue
-        # Python's patch release may differ: pickles do not depend on it.
+        # Ray lets no other patch release of Python in unless RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL=minor asks it to;
+        # then nothing of ours minds: pickles do not depend on it.
         same_python = found[0].rpartition(".")[0] == wanted[0].rpartition(".")[0]
         if not same_python or found[1:] != wanted[1:]:
             wrong.append(f"  {address}: Python {found[0]}, Ray {found[1]}, raybench {found[2] or 'missing'}")

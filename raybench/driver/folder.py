@@ -104,6 +104,24 @@ def readable(folder: str, *, put_back: bool = False) -> Iterator[Path]:
                 raise StorageError(f"cannot write to {store.url}: {error}") from error
 
 
+@contextmanager
+def ledger_alone(folder: str, known: dict[str, bytes] | None = None) -> Iterator[Path]:
+    """A run folder of which only the ledger is read: of one on object storage, a copy without the rows.
+
+    `known`: what earlier calls for the same folder got, as in `Store.ledger`. Raises LedgerError, StorageError.
+    """
+    if not is_url(folder):
+        yield Path(folder)
+        return
+    ledger = Store(folder).ledger(known)
+    with TemporaryDirectory(prefix="raybench-") as name:
+        try:
+            (Path(name) / LEDGER).write_bytes(ledger)
+        except OSError as error:
+            raise StorageError(f"cannot keep a copy of {folder} in {name}: {error.strerror}.") from error
+        yield Path(name)
+
+
 def spool_of(url: str) -> Path:
     """Local folder of a run on object storage: the same for the same URL, so that a resumed run finds it again."""
     plain = url.rstrip("/")

@@ -236,6 +236,8 @@ class JobStanding:
     """Lines for the user."""
     run_folder: str | None
     """On the cluster; None where the job was not submitted by raybench."""
+    ended_s: float | None = None
+    """Seconds since 1970 on the head's clock; None = not yet, or Ray does not say."""
 
 
 def describe(client: JobClient, job: str) -> JobStanding:
@@ -259,7 +261,8 @@ def describe(client: JobClient, job: str) -> JobStanding:
     metadata: Mapping[str, str] = details.metadata or {}
     if known := [f"{name} {metadata[name]}" for name in ("config_digest", "git_sha") if name in metadata]:
         words.append(f"  {', '.join(known)}")
-    return JobStanding(state.is_terminal(), "\n".join(words), metadata.get("run_folder"))
+    ended_s = details.end_time / 1000 if state.is_terminal() and details.end_time else None
+    return JobStanding(state.is_terminal(), "\n".join(words), metadata.get("run_folder"), ended_s)
 
 
 def log_end(client: JobClient, job: str, num_lines: int) -> list[str]:

@@ -9,10 +9,12 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from raybench.report.progress import RunStatus
-from raybench.report.progress_page import live_view, progress_line
+from raybench.report.progress_page import LiveView, progress_line
 
 LOG_EVERY_S = 60.0
 """Between two lines about the whole run in a job's log."""
+BAR_LINES = 2
+"""Lines of a terminal that the bar needs, and the cursor below it all."""
 
 
 class Screen:
@@ -71,10 +73,11 @@ class Screen:
     def show(self, status: RunStatus) -> None:
         """Show the whole run as it is now; a job's log gets a line once a minute."""
         if self._console.is_terminal:
-            self._view = live_view(status)
+            self._view = LiveView(status, num_taken=BAR_LINES)
         elif self._now_s() - self._logged_s >= LOG_EVERY_S:
             self._logged_s = self._now_s()
             self.line(f"status: {progress_line(status)}")
 
     def _renderable(self) -> RenderableType:
-        return self._progress if self._view is None else Group(self._view, self._progress)
+        # The bar first: what does not fit is cut from below.
+        return self._progress if self._view is None else Group(self._progress, self._view)

@@ -5,11 +5,12 @@ repository of gigabytes takes no longer than from an empty one.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from raybench.config.read import reference_files
 from raybench.config.schema import RunConfig
+from raybench.config.serving import ClosedSweep, OpenSweep, TraceSweep
 from raybench.errors import ConfigError
 
 ROWS_ENDINGS = (".jsonl", ".csv", ".parquet")
@@ -21,18 +22,29 @@ def ship(config: Path, settings: RunConfig, sets: Sequence[str], into: Path) -> 
     """Copy the configuration and its files to `into`; returns what was copied, relative to it. Raises ConfigError.
 
     `settings` is what the configuration and the `--set` assignments came to. The configuration comes to lie at the top,
-    reference files where they are relative to it, rows where they are relative to the current folder: the job's driver
-    finds all of them by the same words.
+    reference files where they are relative to it, rows, traces and texts where they are relative to the current folder:
+    the job's driver finds all of them by the same words.
     """
     copied = [_copy(config, Path(config.name), into)]
     for named in reference_files(config, sets):
         if not _stays(named):
             copied.append(_copy(config.parent / named, _inside(named, "reference"), into))
-    for rows in dict.fromkeys(settings_of.rows for settings_of in settings.evals):
-        path = Path(rows)
-        if not _stays(rows) and (path.suffix.lower() in ROWS_ENDINGS or path.is_file()):
-            copied.append(_copy(path, _inside(rows, "rows"), into))
+    for named, what in dict.fromkeys(_beside_the_user(settings)):
+        if not _stays(named):
+            copied.append(_copy(Path(named), _inside(named, what), into))
     return tuple(dict.fromkeys(copied))
+
+
+def _beside_the_user(settings: RunConfig) -> Iterator[tuple[str, str]]:
+    """Files that the driver reads by their path from its working folder, and what they are."""
+    for of_eval in settings.evals:
+        if Path(of_eval.rows).suffix.lower() in ROWS_ENDINGS or Path(of_eval.rows).is_file():
+            yield of_eval.rows, "rows"
+    for sweep in settings.perf:
+        if isinstance(sweep, TraceSweep):
+            yield sweep.path, "trace"
+        elif isinstance(sweep, ClosedSweep | OpenSweep) and sweep.texts is not None:
+            yield sweep.texts, "texts"
 
 
 def _stays(named: str) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 import fsspec
 
-from raybench.errors import LedgerError, StorageError
+from raybench.errors import LedgerError, NotBegun, StorageError
 from raybench.ledger.journal import LEDGER, REQUESTS, parse
 
 PARTS = "ledger"
@@ -121,16 +121,29 @@ class Store:
         except OSError as error:
             raise StorageError(f"cannot write to {self.url}: {error}. Give another --out.") from error
 
-    def ledger(self) -> bytes:
-        """All parts, joined. Raises StorageError; LedgerError where there are none or they do not join."""
+    def ledger(self, known: dict[str, bytes] | None = None) -> bytes:
+        """All parts, joined. Raises StorageError; LedgerError where there are none or they do not join (NotBegun where
+        a writer has not put any yet).
+
+        `known` holds the parts that earlier calls got: they are not read again, and new ones are added.
+        """
+        known = {} if known is None else known
         try:
             parts = self.names(PARTS)
-            joined = b"".join(self.get(f"{PARTS}/{name}") or b"" for name in parts)
+            held = {name: known.get(name) or self.get(f"{PARTS}/{name}") or b"" for name in parts}
+            is_taken = not parts and self.get(WRITER) is not None
         except OSError as error:
             raise StorageError(f"cannot read {self.url}: {error}") from error
+        if not parts and is_taken:
+            raise NotBegun(
+                f"no run has begun in {self.url} yet: its ledger is made once the machines are there. Look again later."
+            )
         if not parts:
             raise LedgerError(f"{self.url} holds no ledger: it is no run folder of raybench.")
+        joined = b"".join(held.values())
         records, _ = parse(joined, self.url)
+        # The last one may be put again, longer: its writer may not have heard that it went up.
+        known.update({name: held[name] for name in parts[:-1]})
         starts = [int(name.partition(".")[0]) for name in parts]
         if starts[0] != 0 or starts[-1] >= len(records):
             raise LedgerError(f"{self.url}: a part of the ledger is missing.")

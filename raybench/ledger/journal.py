@@ -20,12 +20,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from raybench.errors import LedgerError, RaybenchError, StorageError
+from raybench.errors import LedgerError, NotBegun, RaybenchError, StorageError
 from raybench.locks import lock_fault, try_lock
 from raybench.records import LEDGER_VERSION, Kind, LedgerRecord
 
 LEDGER = "ledger.jsonl"
 REQUESTS = "requests"
+BEFORE_A_RUN = (".raybench", "publish.")
+"""Beginnings of names that a run folder may hold before its ledger: a probe, the publisher's log and lock."""
 
 SYNC_PAUSE_S = 0.02
 """Between two syncs while records come: a write that meets one waits for the file's lock."""
@@ -241,12 +243,18 @@ def _sync_file(path: Path) -> None:
 
 
 def ledger_path(folder: Path) -> Path:
-    """Path of the ledger in a run folder. Raises LedgerError when there is none, StorageError where nobody can tell."""
+    """Path of the ledger in a run folder. Raises LedgerError when there is none (NotBegun where there is nothing else
+    either), StorageError where nobody can tell."""
     path = folder / LEDGER
     try:
         if not folder.is_dir():
             raise LedgerError(f"{folder} is no folder. A run folder is what `raybench run` printed as its results.")
         if not path.is_file():
+            if all(found.name.startswith(BEFORE_A_RUN) for found in folder.iterdir()):
+                raise NotBegun(
+                    f"no run has begun in {folder} yet: it holds no {LEDGER}, which is made once the machines are "
+                    f"there. Look again later, or start a run with --out {folder}."
+                )
             raise LedgerError(f"{folder} holds no {LEDGER}: it is no run folder of raybench.")
     except OSError as error:
         raise _unreadable(path, error) from error

@@ -1,9 +1,10 @@
 """How far a run is, for people: a line for a job's log, lines for `raybench status`, a table for a terminal. Pure."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +13,9 @@ from raybench.report.progress import NodeStatus, RunStatus, WorkStatus
 from raybench.report.words import groups
 
 _COLOURS = {"lost": "red", "starting": "yellow", "idle": "dim", "ready": "dim"}
+_FAULTS = ("suspect", "lost")
+_HEAD_LINES = 3
+"""A line about the run that names many lost nodes must leave room for the others."""
 _QUIET_S = 300.0
 """Silence from which on it is worth a word: a perf unit at a large batch takes minutes, a dead driver says nothing."""
 
@@ -46,17 +50,52 @@ def status_lines(status: RunStatus, findings: Iterable[Finding] = ()) -> list[st
     return lines
 
 
-def live_view(status: RunStatus) -> RenderableType:
-    """Nodes and work as they are now, for a terminal."""
+class LiveView:
+    """The work and the nodes as they are now, for a terminal: never more lines than it has, whatever the fleet.
+
+    Nodes beyond its height are counted by phase; those that are lost or do not answer are the last to be.
+    """
+
+    def __init__(self, status: RunStatus, num_taken: int = 0) -> None:
+        """`num_taken`: lines of the terminal that others need."""
+        self._status = status
+        self._num_taken = num_taken
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """What rich calls at every refresh, with the size that the terminal has now."""
+        words = Text(progress_line(_without_nodes(self._status)), style="bold")
+        head = list(words.wrap(console, options.max_width))[:_HEAD_LINES]
+        yield from head
+        nodes = self._status.nodes
+        room = max(options.size.height - self._num_taken - len(head), 1)
+        shown = nodes if len(nodes) <= room else _most_urgent(nodes, room - 1)
+        if shown:
+            yield _node_table(shown)
+        if rest := Counter(node.phase for node in nodes) - Counter(node.phase for node in shown):
+            phases = ", ".join(f"{num} {phase}" for phase, num in rest.most_common())
+            more = "more nodes" if shown else "nodes"
+            yield Text(f"{rest.total()} {more}: {phases}", style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def _most_urgent(nodes: Sequence[NodeStatus], num: int) -> list[NodeStatus]:
+    """`num` nodes in their order; a node leaves its place to one that is lost or does not answer."""
+    ranked = sorted(range(len(nodes)), key=lambda place: nodes[place].phase not in _FAULTS)
+    return [nodes[place] for place in sorted(ranked[:num])]
+
+
+def _node_table(nodes: Sequence[NodeStatus]) -> Table:
+    """A line for every node: in a narrow terminal what it does is cut, not wrapped."""
     table = Table(box=None, pad_edge=False, show_header=False)
-    for node in status.nodes:
-        words = node.about if len(node.about) <= 60 else node.about[:57] + "..."
+    for is_cut in (False, False, False, True, False, False):
+        table.add_column(no_wrap=not is_cut, overflow="ellipsis")
+    for node in nodes:
+        about = Text(node.about if len(node.about) <= 60 else node.about[:57] + "...", no_wrap=True)
         colour = _COLOURS.get(node.phase, "green")
         table.add_row(
-            node.node, node.accelerator, Text(node.phase, style=colour), Text(words), duration(node.since_s),
+            node.node, node.accelerator, Text(node.phase, style=colour), about, duration(node.since_s),
             f"{node.num_units_done} done",
         )  # fmt: skip
-    return Group(Text(progress_line(_without_nodes(status)), style="bold"), table)
+    return table
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from cli.test_command_line import CONFIG, command
 from ledger_builder import whole_ledger
+from typer.testing import CliRunner
 
+from raybench.cli import app
+from raybench.driver import job
+from raybench.driver.job import JobOrder
 from raybench.driver.store import Store
 
 NOBODY = ("--address", "http://127.0.0.1:1")
@@ -33,6 +37,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
         (["--out", "/a", "--resume", "/a"], 2, "leave --out away"),
         (["--out", "/a", "--target", "three"], 10, "known targets are one, two"),
         (["--out", "/a", "--set", "nmae=x"], 10, "found 'nmae'"),
+        (["--out", "/a", "--earlier", "runs/x"], 10, "--earlier runs/x is relative, but the job does not see"),
         (["--out", "/a", "--env", "NO_SUCH_VARIABLE"], 10, "give --env NO_SUCH_VARIABLE=VALUE"),
         (["--out", "/a"], 20, "no job server answers at http://127.0.0.1:1: "),
     ],
@@ -43,6 +48,30 @@ def test_what_is_wrong_is_said_before_anything_is_submitted(
     done = command("submit", str(config), *NOBODY, *words)
     assert (done.returncode, message in said(done)) == (code, True), said(done)
     assert "Traceback" not in done.stderr
+
+
+def test_a_job_is_given_the_flags_of_run(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[JobOrder] = []
+
+    def taken(_client: object, order: JobOrder, _say: object) -> None:
+        orders.append(order)
+
+    monkeypatch.setattr(job, "client_at", lambda *_: None)
+    monkeypatch.setattr(job, "submit", taken)
+    words = ["--start-with-fewer", "--earlier", "/shared/runs/a", "--earlier", "s3://bucket/b"]
+    done = CliRunner().invoke(app, ["submit", str(config), "--out", "/shared/c", "--no-follow", *words])
+    assert done.exit_code == 0, done.output
+    assert orders[0].entrypoint[4:] == ("small.yaml", "--out", "/shared/c", *words)
+
+
+def test_an_earlier_run_on_object_storage_predicts(config: Path, tmp_path: Path) -> None:
+    ledger = (whole_ledger().write(tmp_path / "run") / "ledger.jsonl").read_bytes()
+    store = Store(f"file://{tmp_path}/bucket/run")
+    store.put("ledger/0000000000.jsonl", ledger)
+    done = command("plan", str(config), "--estimate", "--earlier", store.url)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), said(done)
+    done = command("plan", str(config), "--estimate", "--earlier", f"file://{tmp_path}/bucket/none")
+    assert (done.returncode, "holds no ledger" in said(done)) == (13, True), said(done)
 
 
 def test_status_of_a_run_folder_is_a_page_and_changes_nothing(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ledger_builder import LedgerBuilder, check_units
 from ledger_builder import config as ledger_config
+from ray._private.utils import check_version_info
 from rich.console import Console
 
 from raybench.driver import cluster
@@ -119,7 +121,26 @@ def test_machines_with_other_versions_are_named_together_with_the_remedy(
     assert "setup_commands in cluster.yaml" in rest[2]
 
 
-def test_a_patch_release_of_python_may_differ() -> None:
+@pytest.mark.parametrize(("ray_there", "python_there"), [("2.1.0", "3.12.9"), ("2.60.0", "3.1.4")])
+def test_a_cluster_of_other_versions_is_told_as_that(
+    ray_there: str, python_there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        check_version_info({"ray_version": ray_there, "python_version": python_there}, "node 10.0.0.9")
+
+    monkeypatch.setattr(cluster.ray, "init", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ClusterError) as error:
+            connect(address, 1)
+    start = (
+        f"the cluster at {address} runs other versions than this driver: Ray {ray_there}, Python {python_there} there;"
+    )
+    assert error.value.message.startswith(start)
+    assert "raybench submit CONFIG" in error.value.message and "check the address" not in error.value.message.lower()
+
+
+def test_a_patch_release_of_python_may_differ_where_ray_lets_it_in() -> None:
     assert version_complaint(WANTED, [("10.0.0.1", ("3.12.9", "2.60.0", "0.1.0"))]) is None
 
 
@@ -259,7 +280,22 @@ def test_a_job_log_gets_lines_as_they_are_however_long_and_a_count_of_every_unit
     ]
 
 
-def test_a_terminal_gets_a_live_view_of_the_nodes_above_the_bar() -> None:
+def test_the_bar_stands_above_a_fleet_larger_than_the_terminal() -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=80, height=24, force_terminal=True, color_system=None)
+    shown = Screen(console, 3, 1, lambda: 0.0)
+    status = running()
+    with shown:
+        shown.show(replace(status, nodes=status.nodes * 40))
+        shown.counts({"pending": 1, "running": 1, "done": 1, "dropped": 0, "given_up": 0})
+        shown._live.refresh()
+    last = text.getvalue().rpartition("units (1 running)")[2]
+    lines = last.partition("\x1b[2K")[0].splitlines()
+    assert "1/3" in lines[0] and lines[1].startswith("0/16 units"), lines
+    assert any("20 more nodes: 20 idle" in line for line in lines), lines
+
+
+def test_a_terminal_gets_a_live_view_of_the_nodes_below_the_bar() -> None:
     shown, text = screen(force_terminal=True)
     with shown:
         shown.show(running())

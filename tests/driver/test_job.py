@@ -23,6 +23,9 @@ class Details:
     status: str
     driver_exit_code: int | None = None
     message: str | None = None
+    entrypoint: str = "python -m raybench run c.yaml"
+    metadata: dict[str, str] | None = None
+    end_time: int | None = None
 
 
 @dataclass

@@ -11,6 +11,7 @@ import pytest
 from ledger_builder import config, measurement, plan
 
 from raybench.driver import store as storage
+from raybench.driver.folder import ledger_alone
 from raybench.driver.store import PARTS, WRITER, Mirror, Store, is_url
 from raybench.errors import LedgerError, StorageError
 from raybench.ledger.bodies import Decision, PlanBody, RunBody
@@ -238,6 +239,34 @@ def test_two_writers_never_write(store: Store, spool: Path, journal: Journal, mo
     with pytest.raises(LedgerError, match="has taken memory://bucket/run over"):
         first.flush()
     heir.close()
+
+
+def test_who_looks_again_reads_new_parts_only(
+    store: Store, spool: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = mirror(store, spool)
+    journal.write_rows("key", b"rows")
+    for reason in ("one", "two", "three"):
+        copied.flush()
+        say(journal, reason)
+    read_now: list[str] = []
+    get = Store.get
+
+    def reading(self: Store, name: str) -> bytes | None:
+        read_now.append(name)
+        return get(self, name)
+
+    monkeypatch.setattr(Store, "get", reading)
+    parts: dict[str, bytes] = {}
+    with ledger_alone(URL, parts) as folder:
+        assert len(read(folder)) == 4
+        assert [path.name for path in folder.iterdir()] == [LEDGER], "no rows"
+    assert read_now == ["ledger/0000000000.jsonl", "ledger/0000000002.jsonl", "ledger/0000000003.jsonl"]
+    copied.close()
+    read_now.clear()
+    with ledger_alone(URL, parts) as folder:
+        assert (folder / LEDGER).read_bytes() == (spool / LEDGER).read_bytes()
+    assert read_now == ["ledger/0000000003.jsonl", "ledger/0000000004.jsonl"], "the last one seen may have grown"
 
 
 def test_a_missing_part_is_seen(store: Store, spool: Path, journal: Journal) -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from raybench.errors import LedgerError, StorageError
+from raybench.errors import LedgerError, NotBegun, StorageError
 from raybench.ledger import journal as journal_module
 from raybench.ledger.journal import LEDGER, Journal, read
 
@@ -116,7 +116,11 @@ def test_a_ledger_without_hashes_is_read_and_gets_them_from_there_on(tmp_path: P
     assert [record.chain is not None for record in read(tmp_path)] == [False, True, True]
 
 
-def test_a_folder_without_a_ledger_is_no_run_folder(tmp_path: Path) -> None:
+def test_a_folder_without_a_ledger_is_no_run_folder_unless_a_run_waits_there(tmp_path: Path) -> None:
+    (tmp_path / "publish.log").touch()
+    with pytest.raises(NotBegun, match=r"no run has begun in .* yet"):
+        read(tmp_path)
+    (tmp_path / "thesis.tex").touch()
     with pytest.raises(LedgerError, match="no run folder of raybench"):
         read(tmp_path)
     with pytest.raises(LedgerError, match="is no folder"):

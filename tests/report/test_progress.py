@@ -1,6 +1,7 @@
 """How far a run is: counted from the ledger's records alone, told in one line, in a page, and in a table."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from ledger_builder import T0, LedgerBuilder, config, measurement, whole_ledger
@@ -10,8 +11,8 @@ from rich.console import Console
 from raybench.ledger.bodies import STOP_EVAL, Decision
 from raybench.records import EvalUnit, Failure, LoadUnit, PerfMeasurement, PerfUnit
 from raybench.report.early import EarlyFindings
-from raybench.report.progress import Progress, RunStatus
-from raybench.report.progress_page import duration, live_view, progress_line, status_lines
+from raybench.report.progress import NodeStatus, Progress, RunStatus
+from raybench.report.progress_page import LiveView, duration, progress_line, status_lines
 from raybench.report.summary import make_report
 
 
@@ -182,10 +183,41 @@ def test_a_terminal_gets_a_row_for_every_node(script: Script) -> None:
     script.started(script.perf("alpha")[0], "n0")
     script.node("beta", 1)
     text = io.StringIO()
-    Console(file=text, width=100).print(live_view(script.now()))
+    Console(file=text, width=100).print(LiveView(script.now()))
     first, *rows = [line.strip() for line in text.getvalue().splitlines()]
     assert first == "0/16 units, 0/80 samples"
     assert [row.split()[:3] for row in rows] == [["n0", "H200", "perf"], ["n1", "B200", "idle"]]
+
+
+def fleet(phases: list[str]) -> RunStatus:
+    """A run with a node for each phase, all doing something that takes many words."""
+    about = "h200-fp8-tp8 static batch 128, 4096 in, 1024 out, repeat 2"
+    nodes = tuple(NodeStatus(f"n{i}", "H200", phase, about, 7, i) for i, phase in enumerate(phases))
+    return replace(Progress(whole_ledger().records[:2]).status(), nodes=nodes)
+
+
+def seen(status: RunStatus, width: int, height: int, num_taken: int = 0) -> list[str]:
+    text = io.StringIO()
+    Console(file=text, width=width, height=height).print(LiveView(status, num_taken))
+    return text.getvalue().splitlines()
+
+
+def test_a_fleet_larger_than_the_terminal_is_counted_by_phase() -> None:
+    phases = ["perf"] * 20 + ["eval"] * 18 + ["suspect", "perf"]
+    head, *rows, rest = seen(fleet(phases), 80, 24, 2)
+    assert len(rows) + 2 == 22 and head == "0/16 units, 0/80 samples"
+    assert [row.split()[:3] for row in rows[:2]] == [["n0", "H200", "perf"], ["n1", "H200", "perf"]]
+    assert rows[-1].split()[:3] == ["n38", "H200", "suspect"], "one that does not answer is not counted away"
+    assert all(row.rstrip().endswith(" done") and len(row.rstrip()) <= 80 for row in rows)
+    assert rest == "20 more nodes: 18 eval, 2 perf"
+    assert len(seen(fleet(["perf"] * 21), 80, 24, 2)) == 22, "all of them, where they fit"
+
+
+def test_a_view_fits_however_small_the_terminal_and_however_many_are_lost() -> None:
+    phases = ["lost"] * 300 + ["perf"] * 50
+    for width, height in ((80, 24), (40, 10), (20, 6)):
+        assert len(seen(fleet(phases), width, height, 2)) <= height - 2
+    assert seen(fleet(phases), 80, 6, 2)[-1] == "350 nodes: 300 lost, 50 perf"
 
 
 @pytest.mark.parametrize(
