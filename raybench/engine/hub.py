@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -53,6 +53,8 @@ class Surroundings:
     """Interpreter with huggingface_hub."""
     scripts: Path = _SCRIPTS
     free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
+    locks: tuple[int, ...] = ()
+    """Descriptors that are held as long as anything of the fetch runs."""
 
 
 def fetch(model: ModelConfig, around: Surroundings, progress: Progress) -> tuple[Path, str]:
@@ -64,7 +66,8 @@ def fetch(model: ModelConfig, around: Surroundings, progress: Progress) -> tuple
     if model.revision and _COMMIT.fullmatch(model.revision) and cache.holds(cache.noted(model.revision)):
         progress(f"{model.path} lies in the cache at commit {model.revision[:12]}")
         return cache.folder(model.revision), model.revision
-    with cache.locked(progress):
+    with cache.locked(progress) as locks:
+        around = replace(around, locks=locks)
         snapshot = _look_up(model, cache, around, progress)
         if missing := cache.missing_bytes(snapshot):
             _check_disk(model, cache, missing, around)
@@ -88,22 +91,22 @@ class _Cache:
         return self.model / "snapshots" / commit
 
     @contextmanager
-    def locked(self, progress: Progress) -> Iterator[None]:
-        """Alone for this model, among all that share the cache."""
+    def locked(self, progress: Progress) -> Iterator[tuple[int, ...]]:
+        """Alone for this model, among all that share the cache; yields the lock's descriptor, if there is one."""
         what = f"the download of {self.name}"
         try:
             lock = locked(self.root / NOTES / f"{self._plain}.lock", what, progress)
-            lock.__enter__()
+            descriptor = lock.__enter__()
         except NoLocks:
             progress(f"the file system of {self.root} knows no locks: nodes may download side by side")
-            yield
+            yield ()
             return
         except StorageError:
             # A cache that others fill, and that we may only read.
             lock = locked(cache_root() / "models" / f"fetch-{self._plain}.lock", what, progress)
-            lock.__enter__()
+            descriptor = lock.__enter__()
         try:
-            yield
+            yield (descriptor,)
         finally:
             lock.__exit__(None, None, None)
 
@@ -199,7 +202,8 @@ def _run(
     except OSError as error:
         raise StorageError(f"The cache folder {log.parent} cannot be made ({error.strerror}).") from error
     argv = (str(around.python), str(around.scripts / "fetch_snapshot.py"), *words)
-    code, output = run_task(Task(argv, process.child_environment(settings), log, label, timeout_s, mib), progress)
+    task = Task(argv, process.child_environment(settings), log, label, timeout_s, mib, around.locks)
+    code, output = run_task(task, progress)
     return code, redact(output, tuple(settings.values()))
 
 

@@ -1,9 +1,12 @@
 """Models of a hub on loopback: one download per cache, the disk first, and no hub at all for what is whole."""
 
+import fcntl
 import json
 import re
+import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -245,3 +248,29 @@ def test_the_hub_token_reaches_the_download_only_by_name(
         fetch(FLOATING, Surroundings(AROUND.python, scripts), nothing)
     assert "'HF_TOKEN'" in raised.value.message
     assert "OTHER_TOKEN" not in raised.value.message
+
+
+FETCHER = """
+import sys
+from pathlib import Path
+from raybench.config.schema import ModelConfig
+from raybench.engine.hub import Surroundings, fetch
+fetch(ModelConfig(path="owner/name"), Surroundings(Path(sys.executable), Path(sys.argv[1])), print)
+"""
+
+
+def test_the_next_fetch_waits_until_the_one_of_a_killed_worker_is_gone(cache: Path, scripts: Path) -> None:
+    said = scripts / "pid"
+    (scripts / "fetch_snapshot.py").write_text(
+        f"import os, time; open({str(said)!r}, 'w').write(str(os.getpid()) + '\\n'); time.sleep(60)"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", FETCHER, str(scripts)])
+    limit = time.monotonic() + 30
+    while not said.exists() or not said.read_text().endswith("\n"):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    worker.kill()
+    worker.wait()
+    with (cache / hub.NOTES / "owner--name.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    assert not Path(f"/proc/{said.read_text().strip()}").exists()
