@@ -2,7 +2,8 @@
 
 Whoever takes the lock that lies in the cache itself fetches for all nodes that share it: many at once would meet the
 hub's limit of requests. What is whole is noted beside it (commit, files, sizes), so that a pinned revision needs no
-network at all any more, and any other one survives a hub that does not answer.
+network at all any more, and any other one survives a hub that does not answer. So does a cache that somebody else has
+filled, if the files that its own index names are there.
 """
 
 import json
@@ -28,6 +29,8 @@ FETCH_TIMEOUT_S = 6 * 3600.0
 LOOK_UP_TIMEOUT_S = 300.0
 SPARE_BYTES = 2**30
 """What must stay free on the disk of the cache."""
+NAMED = 3
+"""How many missing files a message names."""
 NOTES = ".raybench"
 """Folder of locks and notes in the hub's cache."""
 
@@ -68,7 +71,13 @@ def fetch(model: ModelConfig, around: Surroundings, progress: Progress) -> tuple
         return cache.folder(model.revision), model.revision
     with cache.locked(progress) as locks:
         around = replace(around, locks=locks)
-        snapshot = _look_up(model, cache, around, progress)
+        try:
+            snapshot = _look_up(model, around, progress)
+        except EngineRefused:
+            raise
+        except EngineStartError as error:
+            commit = _kept(model, cache, error, progress)
+            return cache.folder(commit), commit
         if missing := cache.missing_bytes(snapshot):
             _check_disk(model, cache, missing, around)
             _download(model, cache, snapshot, around, progress)
@@ -131,6 +140,13 @@ class _Cache:
     def holds(self, snapshot: Snapshot | None) -> bool:
         return snapshot is not None and self.missing_bytes(snapshot) == 0
 
+    def lacking(self, commit: str) -> list[str]:
+        """Files that a snapshot lacks by its note; by its own index, where somebody else has filled the cache."""
+        folder, noted = self.folder(commit), self.noted(commit)
+        if noted is not None:
+            return [name for name, size in noted.files.items() if _size(folder / name) != size]
+        return [name for name in ("config.json", *_shards(folder)) if not (folder / name).is_file()]
+
     def missing_bytes(self, snapshot: Snapshot) -> int:
         """Bytes of files that are not there in their full size; a file of no bytes counts as one."""
         folder = self.folder(snapshot.commit)
@@ -146,20 +162,30 @@ class _Cache:
             return None
 
 
-def _look_up(model: ModelConfig, cache: _Cache, around: Surroundings, progress: Progress) -> Snapshot:
-    """What the revision consists of, from the hub; from what is noted where the hub does not answer."""
+def _look_up(model: ModelConfig, around: Surroundings, progress: Progress) -> Snapshot:
+    """What the revision consists of, from the hub."""
     words = ("plan", model.path, *([model.revision] if model.revision else []))
     code, output = _run(words, around, LOOK_UP_TIMEOUT_S, f"looking {model.path} up on the hub", progress)
     for line in output.splitlines():
         if line.startswith("plan ") and code == 0 and (snapshot := _snapshot(json.loads(line[5:]))) is not None:
             return snapshot
-    error = _fetch_error(model, code, output)
+    raise _fetch_error(model, code, output)
+
+
+def _kept(model: ModelConfig, cache: _Cache, error: EngineStartError, progress: Progress) -> str:
+    """Commit that the cache holds whole, where the hub does not answer. Raises `error` where there is none."""
     commit = cache.named(model.revision)
-    noted = cache.noted(commit) if commit else None
-    if isinstance(error, EngineRefused) or noted is None or not cache.holds(noted):
+    if not commit or not cache.folder(commit).is_dir():
         raise error
-    progress(f"the hub does not answer; the cache holds {model.path} at commit {noted.commit[:12]}")
-    return noted
+    if lacking := cache.lacking(commit):
+        more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+        raise EngineStartError(
+            f"{error.message}\nThe cache holds commit {commit[:12]} in {cache.folder(commit)}, but there "
+            f"{', '.join(lacking[:NAMED])}{more} is missing or cut."
+        ) from error
+    whose = "" if cache.noted(commit) else ", filled by others: all weights that its own index names are there"
+    progress(f"the hub does not answer; the cache holds {model.path} at commit {commit[:12]}{whose}")
+    return commit
 
 
 def _check_disk(model: ModelConfig, cache: _Cache, missing: int, around: Surroundings) -> None:
@@ -226,6 +252,17 @@ def _snapshot(content: JsonValue) -> Snapshot | None:
     files = content.get("files")
     sizes = files if isinstance(files, dict) else {}
     return Snapshot(str(content["commit"]), {name: size for name, size in sizes.items() if isinstance(size, int)})
+
+
+def _shards(folder: Path) -> list[str]:
+    """Weight files by the index of a model's folder; an index that cannot be read is named as if it were one."""
+    shards: set[str] = set()
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            shards.update(json.loads(index.read_bytes())["weight_map"].values())
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return [f"{index.name} (as readable JSON)"]
+    return sorted(shards) or [path.name for path in folder.glob("*.safetensors")] or ["model.safetensors"]
 
 
 def _size(path: Path) -> int | None:

@@ -162,8 +162,62 @@ def test_a_hub_that_does_not_answer_is_no_matter_for_what_is_whole(
     assert fetch(FLOATING, AROUND, said.append) == (folder, COMMIT)
     assert said[0] == "the hub does not answer; the cache holds owner/name at commit 0123456789ab"
     (folder / "config.json").unlink()
-    with pytest.raises(EngineStartError, match="could not be fetched"):
+    with pytest.raises(EngineStartError, match=r"(?s)could not be fetched.*but there config\.json is missing or cut"):
         fetch(FLOATING, AROUND, nothing)
+
+
+def hf_download(cache: Path, files: dict[str, bytes]) -> Path:
+    """What `hf download` leaves of a commit: links to blobs, and no note of raybench."""
+    model = cache / "models--owner--name"
+    folder = model / "snapshots" / COMMIT
+    for path in (folder, model / "blobs", model / "refs"):
+        path.mkdir(parents=True)
+    (model / "refs" / "main").write_text(COMMIT)
+    for name, data in files.items():
+        (model / "blobs" / f"id-{name}").write_bytes(data)
+        (folder / name).symlink_to(Path("..") / ".." / "blobs" / f"id-{name}")
+    return folder
+
+
+SHARDS = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+INDEX = json.dumps({"weight_map": {"a.weight": SHARDS[0], "b.weight": SHARDS[1], "c.weight": SHARDS[1]}}).encode()
+SHARDED = {"config.json": b"{}", "model.safetensors.index.json": INDEX} | dict.fromkeys(SHARDS, b"w")
+
+
+@pytest.mark.parametrize("model", [PINNED, FLOATING])
+@pytest.mark.parametrize("files", [SHARDED, {"config.json": b"{}", "model.safetensors": b"w"}])
+def test_a_cache_that_others_filled_serves_without_a_hub_and_gets_no_note(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, model: ModelConfig, files: dict[str, bytes]
+) -> None:
+    folder = hf_download(cache, files)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    said: list[str] = []
+    assert fetch(model, AROUND, said.append) == (folder, COMMIT)
+    assert said == [
+        "the hub does not answer; the cache holds owner/name at commit 0123456789ab, filled by others: "
+        "all weights that its own index names are there"
+    ]
+    assert list((cache / hub.NOTES).glob("*.json")) == []
+
+
+@pytest.mark.parametrize("gone", [SHARDS[1], "config.json", "model.safetensors.index.json"])
+def test_a_cache_that_others_filled_in_part_is_refused_with_the_name_of_what_is_missing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    folder = hf_download(cache, SHARDED)
+    # A link whose blob is gone, as a pruned cache has them.
+    (folder / gone).resolve().unlink()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    says = f"could not be fetched.*\n.*in {folder}, but there {re.escape(gone)}.* is missing or cut"
+    with pytest.raises(EngineStartError, match=f"(?s){says}"):
+        fetch(PINNED, AROUND, nothing)
+
+
+def test_without_weights_a_cache_that_others_filled_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hf_download(cache, {"config.json": b"{}"})
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(EngineStartError, match=r"but there model\.safetensors is missing or cut"):
+        fetch(PINNED, AROUND, nothing)
 
 
 def test_the_disk_is_asked_before_the_hub_is_emptied_onto_it(server: Hub, cache: Path) -> None:
