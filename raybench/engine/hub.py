@@ -10,9 +10,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -20,7 +20,7 @@ from pydantic import JsonValue
 from raybench import process
 from raybench.config.schema import ModelConfig
 from raybench.engine.base import Progress
-from raybench.engine.cache import NoLocks, cache_root, folder_mib, locked
+from raybench.engine.cache import NoLocks, cache_root, locked
 from raybench.engine.redaction import redact
 from raybench.engine.task import TIMED_OUT, Task, run_task
 from raybench.errors import EngineRefused, EngineStartError, StorageError
@@ -46,6 +46,8 @@ class Snapshot:
     commit: str
     files: Mapping[str, int]
     """Bytes by file name."""
+    blobs: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Names of the files' contents in the cache, where the hub tells: the same under every commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,8 @@ def fetch(model: ModelConfig, around: Surroundings, progress: Progress) -> tuple
         except EngineStartError as error:
             commit = _kept(model, cache, error, progress)
             return cache.folder(commit), commit
-        if missing := cache.missing_bytes(snapshot):
-            _check_disk(model, cache, missing, around)
+        if cache.missing_bytes(snapshot):
+            _check_disk(model, cache, snapshot, around)
             _download(model, cache, snapshot, around, progress)
         else:
             progress(f"{model.path} lies in the cache at commit {snapshot.commit[:12]}")
@@ -95,6 +97,7 @@ class _Cache:
         self.name = name
         self._plain = name.replace("/", "--")
         self.model = root / f"models--{self._plain}"
+        self._blobs = self.model / "blobs"
 
     def folder(self, commit: str) -> Path:
         return self.model / "snapshots" / commit
@@ -152,6 +155,24 @@ class _Cache:
         folder = self.folder(snapshot.commit)
         return sum(max(size, 1) for name, size in snapshot.files.items() if _size(folder / name) != size)
 
+    def present_bytes(self, snapshot: Snapshot, stale: Collection[Path]) -> int:
+        """Bytes of its files that need not be fetched any more: whole under whatever commit, or pieces not `stale`."""
+        folder, blobs = self.folder(snapshot.commit), self._blobs
+        whole = sum(
+            size
+            for name, size in snapshot.files.items()
+            if size in (_size(folder / name), _size(blobs / snapshot.blobs.get(name, "-")))
+        )
+        pieces = sum(_size(path) or 0 for path in self._pieces() if path not in stale)
+        return min(whole + pieces, sum(snapshot.files.values()))
+
+    def stale(self, snapshot: Snapshot) -> set[Path]:
+        """Pieces that this fetch does not go on with: huggingface_hub takes up only one with its blob's plain name."""
+        return {path for path in self._pieces() if path.stem not in snapshot.blobs.values()}
+
+    def _pieces(self) -> Iterator[Path]:
+        return self._blobs.glob("*.incomplete")
+
     def named(self, revision: str | None) -> str | None:
         """Commit that the revision stood for when the hub last answered."""
         if revision and _COMMIT.fullmatch(revision):
@@ -188,14 +209,21 @@ def _kept(model: ModelConfig, cache: _Cache, error: EngineStartError, progress: 
     return commit
 
 
-def _check_disk(model: ModelConfig, cache: _Cache, missing: int, around: Surroundings) -> None:
+def _check_disk(model: ModelConfig, cache: _Cache, snapshot: Snapshot, around: Surroundings) -> None:
     cache.root.mkdir(parents=True, exist_ok=True)
-    started = sum(_size(path) or 0 for path in (cache.model / "blobs").glob("*.incomplete"))
+    stale = cache.stale(snapshot)
+    missing = sum(snapshot.files.values()) - cache.present_bytes(snapshot, stale)
     free = around.free_bytes(cache.root)
-    if free < missing - started + SPARE_BYTES:
+    if missing and free < missing + SPARE_BYTES:
+        left_gb = sum(_size(path) or 0 for path in stale) / 1e9
+        left = (
+            f" Pieces of other downloads take {left_gb:,.1f} GB there: {cache.model}/blobs/*.incomplete."
+            if stale
+            else ""
+        )
         raise EngineRefused(
-            f"The model {model.path} needs {(missing - started) / 1e9:,.1f} GB more in {cache.root}, whose disk has "
-            f"{free / 1e9:,.1f} GB free. Make room, or mount a larger disk there (HF_HOME names the cache)."
+            f"The model {model.path} needs {missing / 1e9:,.1f} GB more in {cache.root}, whose disk has "
+            f"{free / 1e9:,.1f} GB free. Make room, or mount a larger disk there (HF_HOME names the cache).{left}"
         )
 
 
@@ -203,9 +231,10 @@ def _download(model: ModelConfig, cache: _Cache, snapshot: Snapshot, around: Sur
     total = sum(snapshot.files.values()) / 2**20
     label = f"fetching {model.path} at commit {snapshot.commit[:12]}, {total:,.0f} MiB in all"
     progress(label)
+    stale = cache.stale(snapshot)
     code, output = _run(
         ("fetch", model.path, snapshot.commit), around, FETCH_TIMEOUT_S, label, progress,
-        lambda: folder_mib(cache.model / "blobs"),
+        lambda: cache.present_bytes(snapshot, stale) / 2**20,
     )  # fmt: skip
     if code != 0:
         raise _fetch_error(model, code, output)
@@ -249,9 +278,12 @@ def _fetch_error(model: ModelConfig, code: int, output: str) -> EngineStartError
 def _snapshot(content: JsonValue) -> Snapshot | None:
     if not isinstance(content, dict) or not isinstance(content.get("commit"), str):
         return None
-    files = content.get("files")
-    sizes = files if isinstance(files, dict) else {}
-    return Snapshot(str(content["commit"]), {name: size for name, size in sizes.items() if isinstance(size, int)})
+    sizes, blobs = (part if isinstance(part, dict) else {} for part in (content.get("files"), content.get("blobs")))
+    return Snapshot(
+        str(content["commit"]),
+        {name: size for name, size in sizes.items() if isinstance(size, int)},
+        {name: blob for name, blob in blobs.items() if isinstance(blob, str) and name in sizes},
+    )
 
 
 def _shards(folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from raybench.config.schema import ModelConfig
-from raybench.engine import hub
+from raybench.engine import hub, task
 from raybench.engine.hub import Surroundings, fetch
 from raybench.engine.interpreter import Interpreter
 from raybench.engine.models import resolve_model
@@ -23,6 +23,8 @@ from raybench.errors import EngineRefused, EngineStartError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {"config.json": b'{"vocab_size": 7}', "model.safetensors": b"w" * 5000, "original/weights.pth": b"x" * 9000}
+SHA256 = "5a" * 32
+"""Of the weights, as the hub says it of a file in its large storage: it names the blob, the git id does not."""
 AROUND = Surroundings(Path(sys.executable))
 NOWHERE = Surroundings(Path("/no/such/python"))
 """Starting anything with it fails."""
@@ -44,6 +46,15 @@ class Hub(ThreadingHTTPServer):
         return {name: n for name, n in self.asked.items() if name.startswith("GET ")}
 
 
+def _blob(name: str) -> str:
+    return SHA256 if name == "model.safetensors" else f"git-{name.replace('/', '-')}"
+
+
+def _identity(name: str) -> dict[str, object]:
+    large: dict[str, object] = {"lfs": {"size": len(FILES[name]), "sha256": SHA256, "pointerSize": 130}}
+    return {"blobId": f"git-{name.replace('/', '-')}", **(large if name == "model.safetensors" else {})}
+
+
 class _Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Hub
@@ -57,7 +68,7 @@ class _Answers(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         path = self.path.partition("?")[0]
         if re.fullmatch(r"/api/models/owner/name(/revision/(main|[0-9a-f]{40}))?", path):
-            siblings = [{"rfilename": name, "size": len(data), "blobId": name} for name, data in FILES.items()]
+            siblings = [{"rfilename": name, "size": len(data)} | _identity(name) for name, data in FILES.items()]
             self.server.asked["look-up"] += 1
             return self._send(json.dumps({"id": "owner/name", "sha": COMMIT, "siblings": siblings}).encode(), {}, body)
         if path == f"/api/models/owner/name/tree/{COMMIT}":
@@ -66,7 +77,7 @@ class _Answers(BaseHTTPRequestHandler):
         for name, data in FILES.items():
             if path == f"/owner/name/resolve/{COMMIT}/{name}":
                 self.server.asked[f"{self.command} {name}"] += 1
-                return self._send(data, {"ETag": f'"{name.replace("/", "-")}"', "X-Repo-Commit": COMMIT}, body)
+                return self._send(data, {"ETag": f'"{_blob(name)}"', "X-Repo-Commit": COMMIT}, body)
         error = {"X-Error-Code": "RepoNotFound"} if "/missing" in path else {}
         return self._send(b"{}", error, body, 404)
 
@@ -229,6 +240,33 @@ def test_the_disk_is_asked_before_the_hub_is_emptied_onto_it(server: Hub, cache:
     fetch(FLOATING, Surroundings(Path(sys.executable), free_bytes=lambda _: wanted + hub.SPARE_BYTES), nothing)
 
 
+def test_what_lies_there_under_another_commit_takes_no_room_and_is_not_fetched_again(server: Hub, cache: Path) -> None:
+    folder, _ = fetch(FLOATING, AROUND, nothing)
+    folder.rename(folder.parent / ("f" * 40))
+    before = server.num_downloads()
+    full = Surroundings(Path(sys.executable), free_bytes=lambda _: 0)
+    assert fetch(FLOATING, full, nothing) == (folder, COMMIT)
+    assert server.num_downloads() == before
+    # A blob that is cut is not there.
+    folder.rename(folder.parent / ("e" * 40))
+    (cache / "models--owner--name" / "blobs" / SHA256).write_bytes(b"cut")
+    with pytest.raises(EngineRefused, match="Make room"):
+        fetch(FLOATING, full, nothing)
+
+
+def test_pieces_that_nobody_goes_on_with_make_no_room_and_are_named(server: Hub, cache: Path) -> None:
+    blobs = cache / "models--owner--name" / "blobs"
+    blobs.mkdir(parents=True)
+    resumed, stale = blobs / f"{SHA256}.incomplete", blobs / f"{SHA256}.0a1b2c3d.incomplete"
+    wanted = len(FILES["config.json"]) + len(FILES["model.safetensors"])
+    around = Surroundings(Path(sys.executable), free_bytes=lambda _: wanted - 4000 + hub.SPARE_BYTES)
+    stale.write_bytes(b"w" * 4000)
+    with pytest.raises(EngineRefused, match=r"Pieces of other downloads take 0\.0 GB there: .*/blobs/\*\.incomplete"):
+        fetch(FLOATING, around, nothing)
+    stale.rename(resumed)
+    fetch(FLOATING, around, nothing)
+
+
 def test_an_id_that_the_hub_does_not_know_is_refused(server: Hub) -> None:
     with pytest.raises(EngineRefused, match="no such id"):
         fetch(ModelConfig(path="owner/missing"), AROUND, nothing)
@@ -269,6 +307,37 @@ def scripts(tmp_path: Path) -> Path:
     folder = tmp_path / "scripts"
     folder.mkdir()
     return folder
+
+
+SLOW = """
+import json, os, sys, time
+from pathlib import Path
+model = Path(os.environ["HF_HUB_CACHE"]) / "models--owner--name"
+if sys.argv[1] == "plan":
+    files = {"config.json": 2, "model.safetensors": 4 * 2**20}
+    print("plan", json.dumps({"commit": "c", "files": files, "blobs": {"model.safetensors": "new"}}))
+else:
+    os.truncate(os.open(model / "blobs" / "new.0a1b2c3d.incomplete", os.O_CREAT | os.O_RDWR), NOW)
+    time.sleep(1.5)
+    sys.exit("cut")
+"""
+
+
+@pytest.mark.parametrize(("now_mib", "shown"), [(3, "3"), (50, "4")])
+def test_progress_counts_what_belongs_to_the_commit_and_never_more_than_all(
+    cache: Path, scripts: Path, monkeypatch: pytest.MonkeyPatch, now_mib: int, shown: str
+) -> None:
+    blobs = cache / "models--owner--name" / "blobs"
+    blobs.mkdir(parents=True)
+    for name, mib in (("of-another-commit", 9), ("new.ffffffff.incomplete", 2)):
+        with (blobs / name).open("wb") as file:
+            file.truncate(mib * 2**20)
+    (scripts / "fetch_snapshot.py").write_text(SLOW.replace("NOW", str(now_mib * 2**20)))
+    monkeypatch.setattr(task, "REPORT_EVERY_S", 0.5)
+    said: list[str] = []
+    with pytest.raises(EngineStartError):
+        fetch(FLOATING, Surroundings(AROUND.python, scripts), said.append)
+    assert re.fullmatch(rf"fetching .*, 4 MiB in all \(\d+ s, {shown} MiB\)", said[-1])
 
 
 @pytest.mark.parametrize(
