@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import re
 import subprocess
 import sys
@@ -387,7 +388,7 @@ def test_the_next_fetch_waits_until_the_one_of_a_killed_worker_is_gone(cache: Pa
     (scripts / "fetch_snapshot.py").write_text(
         f"import os, time; open({str(said)!r}, 'w').write(str(os.getpid()) + '\\n'); time.sleep(60)"
     )
-    worker = subprocess.Popen([sys.executable, "-c", FETCHER, str(scripts)])
+    worker = subprocess.Popen([sys.executable, "-c", FETCHER, str(scripts)], env={**os.environ, "TMPDIR": str(scripts)})
     limit = time.monotonic() + 30
     while not said.exists() or not said.read_text().endswith("\n"):
         assert time.monotonic() < limit

@@ -1,4 +1,5 @@
 import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -41,7 +42,9 @@ def runs(pid: int) -> bool:
 
 
 def test_nothing_of_a_task_outlives_a_worker_that_is_killed_and_its_lock_is_held_until_then(tmp_path: Path) -> None:
-    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), FAMILY])
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(tmp_path), FAMILY], env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
     limit = time.monotonic() + 30
     while not (log := tmp_path / "log").exists() or not log.read_text().endswith("\n"):
         assert time.monotonic() < limit
