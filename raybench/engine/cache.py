@@ -32,7 +32,8 @@ def locked(path: Path, what: str, progress: Progress) -> Iterator[int]:
     """Hold the lock file `path` alone; yields its descriptor. Raises StorageError where it cannot be made,
     NoLocks where the file system knows none.
 
-    A child that inherits the descriptor keeps the lock: pip that outlives a killed raybench keeps the next one out.
+    A process that inherits the descriptor keeps the lock: the guardian of a killed raybench's pip keeps the next one
+    out until nothing of pip is left.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,11 +32,15 @@ class ServerEnd:
 
 
 class GuardedServer:
-    """Lifetime of one server process and of everything below it."""
+    """Lifetime of one server process, or of a long task, and of everything below it."""
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, folder: Path, log: Path, cwd: Path | None = None, keep_open: Sequence[int] = ()) -> None:
+        """`folder`: for the guardian's report; `cwd`: where the server runs (None = there too); `keep_open`: locks'
+        descriptors that the guardian holds until nothing below it is left."""
         self._report = folder / "guardian.jsonl"
         self._log = log
+        self._cwd = folder if cwd is None else cwd
+        self._keep_open = tuple(keep_open)
         self._commands: int | None = None
         self._guardian_pid: int | None = None
         self._server_pid: int | None = None
@@ -58,14 +62,14 @@ class GuardedServer:
             child = process.start(
                 [sys.executable, "-I", "-S", str(GUARDIAN), str(reading)],
                 env={name: env[name] for name in ("PATH", "RAYBENCH_RUN") if name in env},
-                pass_fds=(reading,),
+                pass_fds=(reading, *self._keep_open),
             )
         finally:
             os.close(reading)
         self._commands = writing
         child.wait()
         self._tell({
-            "argv": list(argv), "env": dict(env), "cwd": str(self._report.parent), "log": str(self._log),
+            "argv": list(argv), "env": dict(env), "cwd": str(self._cwd), "log": str(self._log),
             "report": str(self._report), "watch_pids": list(watch_pids), "grace_s": grace_s,
         })  # fmt: skip
         return self._await_start()

@@ -2,16 +2,17 @@
 
 Whoever takes the lock that lies in the cache itself fetches for all nodes that share it: many at once would meet the
 hub's limit of requests. What is whole is noted beside it (commit, files, sizes), so that a pinned revision needs no
-network at all any more, and any other one survives a hub that does not answer.
+network at all any more, and any other one survives a hub that does not answer. So does a cache that somebody else has
+filled, if the files that its own index names are there.
 """
 
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -19,7 +20,7 @@ from pydantic import JsonValue
 from raybench import process
 from raybench.config.schema import ModelConfig
 from raybench.engine.base import Progress
-from raybench.engine.cache import NoLocks, cache_root, folder_mib, locked
+from raybench.engine.cache import NoLocks, cache_root, locked
 from raybench.engine.redaction import redact
 from raybench.engine.task import TIMED_OUT, Task, run_task
 from raybench.errors import EngineRefused, EngineStartError, StorageError
@@ -28,6 +29,8 @@ FETCH_TIMEOUT_S = 6 * 3600.0
 LOOK_UP_TIMEOUT_S = 300.0
 SPARE_BYTES = 2**30
 """What must stay free on the disk of the cache."""
+NAMED = 3
+"""How many missing files a message names."""
 NOTES = ".raybench"
 """Folder of locks and notes in the hub's cache."""
 
@@ -43,6 +46,8 @@ class Snapshot:
     commit: str
     files: Mapping[str, int]
     """Bytes by file name."""
+    blobs: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Names of the files' contents in the cache, where the hub tells: the same under every commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class Surroundings:
     """Interpreter with huggingface_hub."""
     scripts: Path = _SCRIPTS
     free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
+    locks: tuple[int, ...] = ()
+    """Descriptors that are held as long as anything of the fetch runs."""
 
 
 def fetch(model: ModelConfig, around: Surroundings, progress: Progress) -> tuple[Path, str]:
@@ -64,10 +71,17 @@ def fetch(model: ModelConfig, around: Surroundings, progress: Progress) -> tuple
     if model.revision and _COMMIT.fullmatch(model.revision) and cache.holds(cache.noted(model.revision)):
         progress(f"{model.path} lies in the cache at commit {model.revision[:12]}")
         return cache.folder(model.revision), model.revision
-    with cache.locked(progress):
-        snapshot = _look_up(model, cache, around, progress)
-        if missing := cache.missing_bytes(snapshot):
-            _check_disk(model, cache, missing, around)
+    with cache.locked(progress) as locks:
+        around = replace(around, locks=locks)
+        try:
+            snapshot = _look_up(model, around, progress)
+        except EngineRefused:
+            raise
+        except EngineStartError as error:
+            commit = _kept(model, cache, error, progress)
+            return cache.folder(commit), commit
+        if cache.missing_bytes(snapshot):
+            _check_disk(model, cache, snapshot, around)
             _download(model, cache, snapshot, around, progress)
         else:
             progress(f"{model.path} lies in the cache at commit {snapshot.commit[:12]}")
@@ -83,27 +97,28 @@ class _Cache:
         self.name = name
         self._plain = name.replace("/", "--")
         self.model = root / f"models--{self._plain}"
+        self._blobs = self.model / "blobs"
 
     def folder(self, commit: str) -> Path:
         return self.model / "snapshots" / commit
 
     @contextmanager
-    def locked(self, progress: Progress) -> Iterator[None]:
-        """Alone for this model, among all that share the cache."""
+    def locked(self, progress: Progress) -> Iterator[tuple[int, ...]]:
+        """Alone for this model, among all that share the cache; yields the lock's descriptor, if there is one."""
         what = f"the download of {self.name}"
         try:
             lock = locked(self.root / NOTES / f"{self._plain}.lock", what, progress)
-            lock.__enter__()
+            descriptor = lock.__enter__()
         except NoLocks:
             progress(f"the file system of {self.root} knows no locks: nodes may download side by side")
-            yield
+            yield ()
             return
         except StorageError:
             # A cache that others fill, and that we may only read.
             lock = locked(cache_root() / "models" / f"fetch-{self._plain}.lock", what, progress)
-            lock.__enter__()
+            descriptor = lock.__enter__()
         try:
-            yield
+            yield (descriptor,)
         finally:
             lock.__exit__(None, None, None)
 
@@ -128,10 +143,35 @@ class _Cache:
     def holds(self, snapshot: Snapshot | None) -> bool:
         return snapshot is not None and self.missing_bytes(snapshot) == 0
 
+    def lacking(self, commit: str) -> list[str]:
+        """Files that a snapshot lacks by its note; by its own index, where somebody else has filled the cache."""
+        folder, noted = self.folder(commit), self.noted(commit)
+        if noted is not None:
+            return [name for name, size in noted.files.items() if _size(folder / name) != size]
+        return [name for name in ("config.json", *_shards(folder)) if not (folder / name).is_file()]
+
     def missing_bytes(self, snapshot: Snapshot) -> int:
         """Bytes of files that are not there in their full size; a file of no bytes counts as one."""
         folder = self.folder(snapshot.commit)
         return sum(max(size, 1) for name, size in snapshot.files.items() if _size(folder / name) != size)
+
+    def present_bytes(self, snapshot: Snapshot, stale: Collection[Path]) -> int:
+        """Bytes of its files that need not be fetched any more: whole under whatever commit, or pieces not `stale`."""
+        folder, blobs = self.folder(snapshot.commit), self._blobs
+        whole = sum(
+            size
+            for name, size in snapshot.files.items()
+            if size in (_size(folder / name), _size(blobs / snapshot.blobs.get(name, "-")))
+        )
+        pieces = sum(_size(path) or 0 for path in self._pieces() if path not in stale)
+        return min(whole + pieces, sum(snapshot.files.values()))
+
+    def stale(self, snapshot: Snapshot) -> set[Path]:
+        """Pieces that this fetch does not go on with: huggingface_hub takes up only one with its blob's plain name."""
+        return {path for path in self._pieces() if path.stem not in snapshot.blobs.values()}
+
+    def _pieces(self) -> Iterator[Path]:
+        return self._blobs.glob("*.incomplete")
 
     def named(self, revision: str | None) -> str | None:
         """Commit that the revision stood for when the hub last answered."""
@@ -143,30 +183,47 @@ class _Cache:
             return None
 
 
-def _look_up(model: ModelConfig, cache: _Cache, around: Surroundings, progress: Progress) -> Snapshot:
-    """What the revision consists of, from the hub; from what is noted where the hub does not answer."""
+def _look_up(model: ModelConfig, around: Surroundings, progress: Progress) -> Snapshot:
+    """What the revision consists of, from the hub."""
     words = ("plan", model.path, *([model.revision] if model.revision else []))
     code, output = _run(words, around, LOOK_UP_TIMEOUT_S, f"looking {model.path} up on the hub", progress)
     for line in output.splitlines():
         if line.startswith("plan ") and code == 0 and (snapshot := _snapshot(json.loads(line[5:]))) is not None:
             return snapshot
-    error = _fetch_error(model, code, output)
+    raise _fetch_error(model, code, output)
+
+
+def _kept(model: ModelConfig, cache: _Cache, error: EngineStartError, progress: Progress) -> str:
+    """Commit that the cache holds whole, where the hub does not answer. Raises `error` where there is none."""
     commit = cache.named(model.revision)
-    noted = cache.noted(commit) if commit else None
-    if isinstance(error, EngineRefused) or noted is None or not cache.holds(noted):
+    if not commit or not cache.folder(commit).is_dir():
         raise error
-    progress(f"the hub does not answer; the cache holds {model.path} at commit {noted.commit[:12]}")
-    return noted
+    if lacking := cache.lacking(commit):
+        more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+        raise EngineStartError(
+            f"{error.message}\nThe cache holds commit {commit[:12]} in {cache.folder(commit)}, but there "
+            f"{', '.join(lacking[:NAMED])}{more} is missing or cut."
+        ) from error
+    whose = "" if cache.noted(commit) else ", filled by others: all weights that its own index names are there"
+    progress(f"the hub does not answer; the cache holds {model.path} at commit {commit[:12]}{whose}")
+    return commit
 
 
-def _check_disk(model: ModelConfig, cache: _Cache, missing: int, around: Surroundings) -> None:
+def _check_disk(model: ModelConfig, cache: _Cache, snapshot: Snapshot, around: Surroundings) -> None:
     cache.root.mkdir(parents=True, exist_ok=True)
-    started = sum(_size(path) or 0 for path in (cache.model / "blobs").glob("*.incomplete"))
+    stale = cache.stale(snapshot)
+    missing = sum(snapshot.files.values()) - cache.present_bytes(snapshot, stale)
     free = around.free_bytes(cache.root)
-    if free < missing - started + SPARE_BYTES:
+    if missing and free < missing + SPARE_BYTES:
+        left_gb = sum(_size(path) or 0 for path in stale) / 1e9
+        left = (
+            f" Pieces of other downloads take {left_gb:,.1f} GB there: {cache.model}/blobs/*.incomplete."
+            if stale
+            else ""
+        )
         raise EngineRefused(
-            f"The model {model.path} needs {(missing - started) / 1e9:,.1f} GB more in {cache.root}, whose disk has "
-            f"{free / 1e9:,.1f} GB free. Make room, or mount a larger disk there (HF_HOME names the cache)."
+            f"The model {model.path} needs {missing / 1e9:,.1f} GB more in {cache.root}, whose disk has "
+            f"{free / 1e9:,.1f} GB free. Make room, or mount a larger disk there (HF_HOME names the cache).{left}"
         )
 
 
@@ -174,9 +231,10 @@ def _download(model: ModelConfig, cache: _Cache, snapshot: Snapshot, around: Sur
     total = sum(snapshot.files.values()) / 2**20
     label = f"fetching {model.path} at commit {snapshot.commit[:12]}, {total:,.0f} MiB in all"
     progress(label)
+    stale = cache.stale(snapshot)
     code, output = _run(
         ("fetch", model.path, snapshot.commit), around, FETCH_TIMEOUT_S, label, progress,
-        lambda: folder_mib(cache.model / "blobs"),
+        lambda: cache.present_bytes(snapshot, stale) / 2**20,
     )  # fmt: skip
     if code != 0:
         raise _fetch_error(model, code, output)
@@ -199,7 +257,8 @@ def _run(
     except OSError as error:
         raise StorageError(f"The cache folder {log.parent} cannot be made ({error.strerror}).") from error
     argv = (str(around.python), str(around.scripts / "fetch_snapshot.py"), *words)
-    code, output = run_task(Task(argv, process.child_environment(settings), log, label, timeout_s, mib), progress)
+    task = Task(argv, process.child_environment(settings), log, label, timeout_s, mib, around.locks)
+    code, output = run_task(task, progress)
     return code, redact(output, tuple(settings.values()))
 
 
@@ -219,9 +278,23 @@ def _fetch_error(model: ModelConfig, code: int, output: str) -> EngineStartError
 def _snapshot(content: JsonValue) -> Snapshot | None:
     if not isinstance(content, dict) or not isinstance(content.get("commit"), str):
         return None
-    files = content.get("files")
-    sizes = files if isinstance(files, dict) else {}
-    return Snapshot(str(content["commit"]), {name: size for name, size in sizes.items() if isinstance(size, int)})
+    sizes, blobs = (part if isinstance(part, dict) else {} for part in (content.get("files"), content.get("blobs")))
+    return Snapshot(
+        str(content["commit"]),
+        {name: size for name, size in sizes.items() if isinstance(size, int)},
+        {name: blob for name, blob in blobs.items() if isinstance(blob, str) and name in sizes},
+    )
+
+
+def _shards(folder: Path) -> list[str]:
+    """Weight files by the index of a model's folder; an index that cannot be read is named as if it were one."""
+    shards: set[str] = set()
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            shards.update(json.loads(index.read_bytes())["weight_map"].values())
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return [f"{index.name} (as readable JSON)"]
+    return sorted(shards) or [path.name for path in folder.glob("*.safetensors")] or ["model.safetensors"]
 
 
 def _size(path: Path) -> int | None:

@@ -50,7 +50,7 @@ class Build:
 
     folder: Path
     lock: int
-    """Descriptor of the held lock; pip keeps it too, so that a pip that outlives us keeps the next builder out."""
+    """Descriptor of the held lock; pip's guardian keeps it too: the next builder waits until nothing of pip is left."""
     label: str
 
     @property

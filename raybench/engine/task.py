@@ -1,15 +1,19 @@
-"""Long child processes that end by themselves (pip, a training, a download), with progress while they run."""
+"""Long child processes that end by themselves (pip, a training, a download), with progress while they run.
 
-import contextlib
-import os
+Each has a guardian, as servers have: whatever kills the process that asked for it, nothing of the task goes on without
+its time limit, or loads a host that is then timed.
+"""
+
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from raybench import process
 from raybench.engine.base import Progress
+from raybench.engine.guarded import GuardedServer
 
 POLL_S = 0.1
 REPORT_EVERY_S = 10.0
@@ -30,28 +34,33 @@ class Task:
     mib: Callable[[], float] | None = None
     """Says how many MiB there are so far; None = not shown."""
     keep_open: Sequence[int] = ()
-    """Descriptors that the child holds as long as it lives (locks)."""
+    """Descriptors (locks) that are held until nothing of the task is left, even if this process is killed."""
 
 
 def run_task(task: Task, progress: Progress) -> tuple[int, str]:
-    """Run it; returns (exit code, its output). Exit code 124 = past the limit. The child never outlives this call."""
-    with task.log.open("ab") as log:
-        log.flush()
-        start_of_output = log.tell()
-        child = process.start(task.argv, env=task.env, log=log, pass_fds=tuple(task.keep_open), new_session=True)
+    """Run it; returns (exit code, its output). Exit code 124 = past the limit.
+
+    Neither the child nor anything below it outlives this call, or this process.
+    """
+    task.log.touch()
+    start_of_output = task.log.stat().st_size
+    folder = Path(tempfile.mkdtemp(prefix="raybench-task-"))
+    child = GuardedServer(folder, task.log, Path.cwd(), task.keep_open)
     try:
+        child.start(task.argv, task.env, grace_s=0)
         code = _wait(child, task, progress)
     finally:
-        _end(child)
+        child.stop(grace_s=0)
+        shutil.rmtree(folder, ignore_errors=True)
     with task.log.open("rb") as log:
         log.seek(start_of_output)
         return code, log.read().decode(errors="replace")
 
 
-def _wait(child: process.Child, task: Task, progress: Progress) -> int:
+def _wait(child: GuardedServer, task: Task, progress: Progress) -> int:
     began = time.monotonic()
     reported = began
-    while (code := child.poll()) is None:
+    while (end := child.end()) is None:
         now = time.monotonic()
         if now - began > task.timeout_s:
             return TIMED_OUT
@@ -60,12 +69,4 @@ def _wait(child: process.Child, task: Task, progress: Progress) -> int:
             size = f", {task.mib():,.0f} MiB" if task.mib is not None else ""
             progress(f"{task.label} ({now - began:.0f} s{size})")
         time.sleep(POLL_S)
-    return code
-
-
-def _end(child: process.Child) -> None:
-    """Kill the child's session, if it still runs, and reap it."""
-    if child.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+    return -signal.SIGKILL if end.exit_status is None else end.exit_status

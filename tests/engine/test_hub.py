@@ -1,9 +1,13 @@
 """Models of a hub on loopback: one download per cache, the disk first, and no hub at all for what is whole."""
 
+import fcntl
 import json
+import os
 import re
+import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from raybench.config.schema import ModelConfig
-from raybench.engine import hub
+from raybench.engine import hub, task
 from raybench.engine.hub import Surroundings, fetch
 from raybench.engine.interpreter import Interpreter
 from raybench.engine.models import resolve_model
@@ -20,6 +24,8 @@ from raybench.errors import EngineRefused, EngineStartError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {"config.json": b'{"vocab_size": 7}', "model.safetensors": b"w" * 5000, "original/weights.pth": b"x" * 9000}
+SHA256 = "5a" * 32
+"""Of the weights, as the hub says it of a file in its large storage: it names the blob, the git id does not."""
 AROUND = Surroundings(Path(sys.executable))
 NOWHERE = Surroundings(Path("/no/such/python"))
 """Starting anything with it fails."""
@@ -41,6 +47,15 @@ class Hub(ThreadingHTTPServer):
         return {name: n for name, n in self.asked.items() if name.startswith("GET ")}
 
 
+def _blob(name: str) -> str:
+    return SHA256 if name == "model.safetensors" else f"git-{name.replace('/', '-')}"
+
+
+def _identity(name: str) -> dict[str, object]:
+    large: dict[str, object] = {"lfs": {"size": len(FILES[name]), "sha256": SHA256, "pointerSize": 130}}
+    return {"blobId": f"git-{name.replace('/', '-')}", **(large if name == "model.safetensors" else {})}
+
+
 class _Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Hub
@@ -54,7 +69,7 @@ class _Answers(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         path = self.path.partition("?")[0]
         if re.fullmatch(r"/api/models/owner/name(/revision/(main|[0-9a-f]{40}))?", path):
-            siblings = [{"rfilename": name, "size": len(data), "blobId": name} for name, data in FILES.items()]
+            siblings = [{"rfilename": name, "size": len(data)} | _identity(name) for name, data in FILES.items()]
             self.server.asked["look-up"] += 1
             return self._send(json.dumps({"id": "owner/name", "sha": COMMIT, "siblings": siblings}).encode(), {}, body)
         if path == f"/api/models/owner/name/tree/{COMMIT}":
@@ -63,7 +78,7 @@ class _Answers(BaseHTTPRequestHandler):
         for name, data in FILES.items():
             if path == f"/owner/name/resolve/{COMMIT}/{name}":
                 self.server.asked[f"{self.command} {name}"] += 1
-                return self._send(data, {"ETag": f'"{name.replace("/", "-")}"', "X-Repo-Commit": COMMIT}, body)
+                return self._send(data, {"ETag": f'"{_blob(name)}"', "X-Repo-Commit": COMMIT}, body)
         error = {"X-Error-Code": "RepoNotFound"} if "/missing" in path else {}
         return self._send(b"{}", error, body, 404)
 
@@ -159,8 +174,62 @@ def test_a_hub_that_does_not_answer_is_no_matter_for_what_is_whole(
     assert fetch(FLOATING, AROUND, said.append) == (folder, COMMIT)
     assert said[0] == "the hub does not answer; the cache holds owner/name at commit 0123456789ab"
     (folder / "config.json").unlink()
-    with pytest.raises(EngineStartError, match="could not be fetched"):
+    with pytest.raises(EngineStartError, match=r"(?s)could not be fetched.*but there config\.json is missing or cut"):
         fetch(FLOATING, AROUND, nothing)
+
+
+def hf_download(cache: Path, files: dict[str, bytes]) -> Path:
+    """What `hf download` leaves of a commit: links to blobs, and no note of raybench."""
+    model = cache / "models--owner--name"
+    folder = model / "snapshots" / COMMIT
+    for path in (folder, model / "blobs", model / "refs"):
+        path.mkdir(parents=True)
+    (model / "refs" / "main").write_text(COMMIT)
+    for name, data in files.items():
+        (model / "blobs" / f"id-{name}").write_bytes(data)
+        (folder / name).symlink_to(Path("..") / ".." / "blobs" / f"id-{name}")
+    return folder
+
+
+SHARDS = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+INDEX = json.dumps({"weight_map": {"a.weight": SHARDS[0], "b.weight": SHARDS[1], "c.weight": SHARDS[1]}}).encode()
+SHARDED = {"config.json": b"{}", "model.safetensors.index.json": INDEX} | dict.fromkeys(SHARDS, b"w")
+
+
+@pytest.mark.parametrize("model", [PINNED, FLOATING])
+@pytest.mark.parametrize("files", [SHARDED, {"config.json": b"{}", "model.safetensors": b"w"}])
+def test_a_cache_that_others_filled_serves_without_a_hub_and_gets_no_note(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, model: ModelConfig, files: dict[str, bytes]
+) -> None:
+    folder = hf_download(cache, files)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    said: list[str] = []
+    assert fetch(model, AROUND, said.append) == (folder, COMMIT)
+    assert said == [
+        "the hub does not answer; the cache holds owner/name at commit 0123456789ab, filled by others: "
+        "all weights that its own index names are there"
+    ]
+    assert list((cache / hub.NOTES).glob("*.json")) == []
+
+
+@pytest.mark.parametrize("gone", [SHARDS[1], "config.json", "model.safetensors.index.json"])
+def test_a_cache_that_others_filled_in_part_is_refused_with_the_name_of_what_is_missing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    folder = hf_download(cache, SHARDED)
+    # A link whose blob is gone, as a pruned cache has them.
+    (folder / gone).resolve().unlink()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    says = f"could not be fetched.*\n.*in {folder}, but there {re.escape(gone)}.* is missing or cut"
+    with pytest.raises(EngineStartError, match=f"(?s){says}"):
+        fetch(PINNED, AROUND, nothing)
+
+
+def test_without_weights_a_cache_that_others_filled_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hf_download(cache, {"config.json": b"{}"})
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(EngineStartError, match=r"but there model\.safetensors is missing or cut"):
+        fetch(PINNED, AROUND, nothing)
 
 
 def test_the_disk_is_asked_before_the_hub_is_emptied_onto_it(server: Hub, cache: Path) -> None:
@@ -170,6 +239,33 @@ def test_the_disk_is_asked_before_the_hub_is_emptied_onto_it(server: Hub, cache:
         fetch(FLOATING, small, nothing)
     assert server.num_downloads() == {}
     fetch(FLOATING, Surroundings(Path(sys.executable), free_bytes=lambda _: wanted + hub.SPARE_BYTES), nothing)
+
+
+def test_what_lies_there_under_another_commit_takes_no_room_and_is_not_fetched_again(server: Hub, cache: Path) -> None:
+    folder, _ = fetch(FLOATING, AROUND, nothing)
+    folder.rename(folder.parent / ("f" * 40))
+    before = server.num_downloads()
+    full = Surroundings(Path(sys.executable), free_bytes=lambda _: 0)
+    assert fetch(FLOATING, full, nothing) == (folder, COMMIT)
+    assert server.num_downloads() == before
+    # A blob that is cut is not there.
+    folder.rename(folder.parent / ("e" * 40))
+    (cache / "models--owner--name" / "blobs" / SHA256).write_bytes(b"cut")
+    with pytest.raises(EngineRefused, match="Make room"):
+        fetch(FLOATING, full, nothing)
+
+
+def test_pieces_that_nobody_goes_on_with_make_no_room_and_are_named(server: Hub, cache: Path) -> None:
+    blobs = cache / "models--owner--name" / "blobs"
+    blobs.mkdir(parents=True)
+    resumed, stale = blobs / f"{SHA256}.incomplete", blobs / f"{SHA256}.0a1b2c3d.incomplete"
+    wanted = len(FILES["config.json"]) + len(FILES["model.safetensors"])
+    around = Surroundings(Path(sys.executable), free_bytes=lambda _: wanted - 4000 + hub.SPARE_BYTES)
+    stale.write_bytes(b"w" * 4000)
+    with pytest.raises(EngineRefused, match=r"Pieces of other downloads take 0\.0 GB there: .*/blobs/\*\.incomplete"):
+        fetch(FLOATING, around, nothing)
+    stale.rename(resumed)
+    fetch(FLOATING, around, nothing)
 
 
 def test_an_id_that_the_hub_does_not_know_is_refused(server: Hub) -> None:
@@ -214,6 +310,37 @@ def scripts(tmp_path: Path) -> Path:
     return folder
 
 
+SLOW = """
+import json, os, sys, time
+from pathlib import Path
+model = Path(os.environ["HF_HUB_CACHE"]) / "models--owner--name"
+if sys.argv[1] == "plan":
+    files = {"config.json": 2, "model.safetensors": 4 * 2**20}
+    print("plan", json.dumps({"commit": "c", "files": files, "blobs": {"model.safetensors": "new"}}))
+else:
+    os.truncate(os.open(model / "blobs" / "new.0a1b2c3d.incomplete", os.O_CREAT | os.O_RDWR), NOW)
+    time.sleep(1.5)
+    sys.exit("cut")
+"""
+
+
+@pytest.mark.parametrize(("now_mib", "shown"), [(3, "3"), (50, "4")])
+def test_progress_counts_what_belongs_to_the_commit_and_never_more_than_all(
+    cache: Path, scripts: Path, monkeypatch: pytest.MonkeyPatch, now_mib: int, shown: str
+) -> None:
+    blobs = cache / "models--owner--name" / "blobs"
+    blobs.mkdir(parents=True)
+    for name, mib in (("of-another-commit", 9), ("new.ffffffff.incomplete", 2)):
+        with (blobs / name).open("wb") as file:
+            file.truncate(mib * 2**20)
+    (scripts / "fetch_snapshot.py").write_text(SLOW.replace("NOW", str(now_mib * 2**20)))
+    monkeypatch.setattr(task, "REPORT_EVERY_S", 0.5)
+    said: list[str] = []
+    with pytest.raises(EngineStartError):
+        fetch(FLOATING, Surroundings(AROUND.python, scripts), said.append)
+    assert re.fullmatch(rf"fetching .*, 4 MiB in all \(\d+ s, {shown} MiB\)", said[-1])
+
+
 @pytest.mark.parametrize(
     ("words", "kind", "says"),
     [
@@ -245,3 +372,29 @@ def test_the_hub_token_reaches_the_download_only_by_name(
         fetch(FLOATING, Surroundings(AROUND.python, scripts), nothing)
     assert "'HF_TOKEN'" in raised.value.message
     assert "OTHER_TOKEN" not in raised.value.message
+
+
+FETCHER = """
+import sys
+from pathlib import Path
+from raybench.config.schema import ModelConfig
+from raybench.engine.hub import Surroundings, fetch
+fetch(ModelConfig(path="owner/name"), Surroundings(Path(sys.executable), Path(sys.argv[1])), print)
+"""
+
+
+def test_the_next_fetch_waits_until_the_one_of_a_killed_worker_is_gone(cache: Path, scripts: Path) -> None:
+    said = scripts / "pid"
+    (scripts / "fetch_snapshot.py").write_text(
+        f"import os, time; open({str(said)!r}, 'w').write(str(os.getpid()) + '\\n'); time.sleep(60)"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", FETCHER, str(scripts)], env={**os.environ, "TMPDIR": str(scripts)})
+    limit = time.monotonic() + 30
+    while not said.exists() or not said.read_text().endswith("\n"):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    worker.kill()
+    worker.wait()
+    with (cache / hub.NOTES / "owner--name.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    assert not Path(f"/proc/{said.read_text().strip()}").exists()

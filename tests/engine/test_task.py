@@ -1,4 +1,7 @@
+import fcntl
+import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +16,58 @@ from raybench.process import child_environment
 def make(tmp_path: Path, script: str, timeout_s: float = 30) -> Task:
     argv = (sys.executable, "-c", script)
     return Task(argv, child_environment({}), tmp_path / "log", "working", timeout_s, mib=lambda: 12.0)
+
+
+WORKER = """
+import os, sys
+from pathlib import Path
+from raybench.engine.task import Task, run_task
+from raybench.process import child_environment
+folder, script = Path(sys.argv[1]), sys.argv[2]
+lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+import fcntl
+fcntl.flock(lock, fcntl.LOCK_EX)
+run_task(Task((sys.executable, "-c", script), child_environment({}), folder / "log", "", 600, keep_open=(lock,)), print)
+"""
+FAMILY = """
+import os, subprocess, sys, time
+below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+print(os.getpid(), below.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def test_nothing_of_a_task_outlives_a_worker_that_is_killed_and_its_lock_is_held_until_then(tmp_path: Path) -> None:
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(tmp_path), FAMILY], env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    limit = time.monotonic() + 30
+    while not (log := tmp_path / "log").exists() or not log.read_text().endswith("\n"):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    pids = [int(word) for word in log.read_text().split()]
+    assert [runs(pid) for pid in pids] == [True, True]
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    killed = time.monotonic()
+    with (tmp_path / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    assert [pid for pid in pids if runs(pid)] == []
+    assert time.monotonic() - killed < 10
+
+
+def test_a_command_that_is_not_there_says_so(tmp_path: Path) -> None:
+    code, output = run_task(Task(("/no/such/python",), child_environment({}), tmp_path / "log", "", 30), print)
+    assert (code, "cannot start /no/such/python" in output) == (127, True)
+
+
+def test_a_task_runs_where_its_worker_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_task(make(tmp_path, "import os; print(os.getcwd())"), print) == (0, f"{tmp_path}\n")
 
 
 def test_output_and_exit_code_come_back(tmp_path: Path) -> None:

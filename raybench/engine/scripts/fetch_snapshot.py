@@ -5,7 +5,8 @@ Runs inside the engine's interpreter (huggingface_hub), never in raybench's own 
     python fetch_snapshot.py plan OWNER/NAME [REVISION]
     python fetch_snapshot.py fetch OWNER/NAME COMMIT
 
-The last line of the output is `plan JSON` with the resolved commit and the size of every file, or `snapshot FOLDER`.
+The last line of the output is `plan JSON` with the resolved commit, the size of every file and the name of its blob
+in the cache, or `snapshot FOLDER`.
 """
 
 # ruff: noqa: T201 - its output is read by the process that started it
@@ -21,8 +22,9 @@ FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken",
 def plan(name, revision):
     found = HfApi().model_info(name, revision=revision, files_metadata=True)
     sizes = {entry.rfilename: entry.size for entry in found.siblings}
-    wanted = filter_repo_objects(sizes, allow_patterns=FILES)
-    print("plan", json.dumps({"commit": found.sha, "files": {name: sizes[name] or 0 for name in wanted}}), flush=True)
+    files = {name: sizes[name] or 0 for name in filter_repo_objects(sizes, allow_patterns=FILES)}
+    blobs = {entry.rfilename: entry.lfs.sha256 if entry.lfs else entry.blob_id for entry in found.siblings}
+    print("plan", json.dumps({"commit": found.sha, "files": files, "blobs": blobs}), flush=True)
 
 
 def fetch(name, commit):
