@@ -474,7 +474,8 @@ class Fleet:
                     case UnitResult():
                         self._tell(ended(action, item, member.start))
                     case _:
-                        self._tell(Occurrence(None, node=action.node, line=f"{action.node}: {item}"))
+                        line = f"{action.node}: {item}"
+                        self._tell(Occurrence(None, node=action.node, line=line, unit=unit.key))
         except RayTaskError as error:
             failure = Failure(cause="bug", message=str(error))
             self._tell(ended(action, UnitResult(None, None, failure), member.start))

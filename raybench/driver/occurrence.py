@@ -33,3 +33,5 @@ class Occurrence:
     """For the screen."""
     bug: BaseException | None = None
     """A fault of ours that must end the run instead of letting it wait for ever."""
+    unit: str | None = None
+    """Key of the unit of which the line tells; it is not stuck."""

@@ -408,6 +408,7 @@ class _Loop:
         if occurrence.line:
             self._screen.line(occurrence.line)
         if event is None:
+            self._watchdog.moved(occurrence.node or "", occurrence.unit or "", _now_s())
             return
         if isinstance(event, NodeLost):
             self._write_loss(event)
@@ -418,7 +419,7 @@ class _Loop:
             self._search(occurrence)
         self._act(event)
         for sample in (entry.body for entry in occurrence.entries if isinstance(entry.body, SampleRecord)):
-            self._watchdog.sample(occurrence.node or "", sample.unit, _now_s())
+            self._watchdog.moved(occurrence.node or "", sample.unit, _now_s())
             for decision in self._watch.sample(sample):
                 self._rule(decision)
 

@@ -13,6 +13,8 @@ from raybench.locks import lock_fault, try_lock
 
 PATIENCE_S = 3600.0
 POLL_S = 0.2
+TOLD_EVERY_S = 60.0
+"""A wait is told so often: whoever watches for progress knows then that it is one."""
 EVERYBODY_READS = 0o444
 
 
@@ -30,16 +32,18 @@ def host_lock(
     be opened or locked: the engine that waits for it cannot be started by another try.
     """
     descriptor = _open(_path())
-    deadline = time.monotonic() + PATIENCE_S
-    told = False
+    began = time.monotonic()
+    num_told = 0
     try:
         while not _try(descriptor, alone=alone):
-            if not told:
-                progress("waiting: another raybench measures on this host")
-                told = True
+            waited_s = time.monotonic() - began
+            if waited_s >= num_told * TOLD_EVERY_S:
+                since = f", for {waited_s / 60:.0f} min so far" if num_told else ""
+                progress(f"waiting: another raybench measures on this host{since}")
+                num_told += 1
             if cancelled():
                 raise Cancelled("stopped by the user while it waited for the host")
-            if time.monotonic() > deadline:
+            if waited_s > PATIENCE_S:
                 raise NodeLost("another raybench has held this host for an hour; end it, then use --resume")
             time.sleep(POLL_S)
         yield

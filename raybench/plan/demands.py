@@ -97,11 +97,14 @@ def assign_some(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[
     if not shortage(wanted, machines):
         return assign(wanted, machines)
     there: list[Demand] = []
-    taken: dict[tuple[str, int], int] = {}
+    taken: dict[str, int] = {}
     for number, demand in enumerate(wanted):
-        kind = (demand.accelerator, demand.gpus_per_node)
-        fitting = sum(1 for machine in machines if _fits(machine, *kind)) if demand.gpus_per_node else demand.nodes
-        after = sum(1 for other in wanted[number + 1 :] if (other.accelerator, other.gpus_per_node) == kind)
+        kind, gpus = demand.accelerator, demand.gpus_per_node
+        if not gpus:
+            there.append(demand)
+            continue
+        fitting = sum(1 for machine in machines if _fits(machine, kind, gpus))
+        after = sum(1 for other in wanted[number + 1 :] if other.gpus_per_node and other.accelerator == kind)
         # Every target that follows is left one.
         nodes = max(min(demand.nodes, fitting - taken.get(kind, 0) - after), 1)
         taken[kind] = taken.get(kind, 0) + nodes
@@ -149,20 +152,22 @@ def bundles(wanted: Sequence[Demand]) -> list[dict[str, float]]:
 
 def _match(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[list[Slot], list[str]]:
     """Slots on machines with GPUs, and a line for everything that is missing."""
-    slots: list[Slot] = []
     missing: list[str] = []
     groups: dict[tuple[str, int], list[Demand]] = {}
     for demand in wanted:
         if demand.gpus_per_node:
             groups.setdefault((demand.accelerator, demand.gpus_per_node), []).append(demand)
     taken: set[str] = set()
-    for (accelerator, gpus), group in groups.items():
-        fitting = [m for m in machines if m.id not in taken and _fits(m, accelerator, gpus)]
-        made = _share(group, fitting)
+    found: dict[tuple[str, int], list[Slot]] = {}
+    small_first = sorted(machines, key=lambda machine: machine.num_gpus)
+    # The largest demand chooses first, among the smallest machines that will do: what it leaves fits the others.
+    for (accelerator, gpus), group in sorted(groups.items(), key=lambda item: -item[0][1]):
+        fitting = [m for m in small_first if m.id not in taken and _fits(m, accelerator, gpus)]
+        made = found[accelerator, gpus] = _share(group, fitting)
         if not made:
             missing.append(_row(group, accelerator, gpus, len(fitting)))
         taken.update(slot.machine for slot in made if slot.machine)
-        slots.extend(made)
+    slots = [slot for kind in groups for slot in found[kind]]
     free_cpus = sum(m.num_cpus for m in machines)
     if num_cpu_slots(wanted) > free_cpus:
         missing.append(f"  CPU slots: {num_cpu_slots(wanted)} asked, {free_cpus:.0f} CPUs in the cluster")

@@ -232,7 +232,8 @@ class Dispatcher:
         node = self._nodes[event.node]
         state = self._state(event.key)
         self._forget(node, event.key)
-        if node.suspect and not node.running:
+        freed = node.suspect and not node.running
+        if freed:
             self._points.unpin(event.node)
         if isinstance(event, UnitFailed):
             self._charge(event.key, event.failure, event.attempt, actions)
@@ -245,7 +246,7 @@ class Dispatcher:
             return None
         led = self._points.first(state.unit.target) is state
         self._backlog.move(state, "done")
-        if led or not self._backlog.num_open(state.unit.target):
+        if led or freed or not self._backlog.num_open(state.unit.target):
             return None
         return (event.node, *self._hosts.neighbours(event.node))
 
@@ -282,10 +283,14 @@ class Dispatcher:
 
     def _replace(self, node: NodeState, actions: list[Action]) -> None:
         left = any(self._backlog.num_open(target) for target in node.targets)
-        if left and self._replaced[node.slot] < REPLACEMENTS and not self._draining:
-            self._replaced[node.slot] += 1
-            self._awaited.add(node.slot)
-            actions.append(ReplaceNode(node.slot))
+        if not left or self._draining:
+            return
+        if self._replaced[node.slot] == REPLACEMENTS:
+            self._starts.slot_lost(f"a node was lost that was the last of {REPLACEMENTS} replacements")
+            return
+        self._replaced[node.slot] += 1
+        self._awaited.add(node.slot)
+        actions.append(ReplaceNode(node.slot))
 
     def _drop(self, keys: frozenset[str]) -> None:
         for key in keys:

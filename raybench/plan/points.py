@@ -7,10 +7,12 @@ it, for a fleet would only fail at the same thing many times over.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import assert_never
 
 from raybench.plan.backlog import Backlog, Group, group_of
 from raybench.plan.states import EngineState, UnitState
 from raybench.records import AnyUnit, LoadUnit, PerfUnit, Timed
+from raybench.records.loads import ClosedLoad, OpenLoad, RampLoad, ServingLoad, SessionsLoad, TraceLoad
 
 
 class Points:
@@ -144,9 +146,26 @@ def _home(slot: int | None) -> str:
 
 
 def _cost(unit: AnyUnit) -> tuple[int, int, float]:
-    """Launches in their order, and points of a static batch before serving loads, whose cost is not known before."""
+    """Launches in their order, and points of a static batch before serving loads, which take minutes."""
     assert isinstance(unit, Timed)
     if isinstance(unit, LoadUnit):
-        return unit.launch, 1, 0.0
+        return unit.launch, 1, _num_requests(unit.load)
     load = unit.load
     return unit.launch, 0, float(load.batch_size * (load.input_tokens + load.output_tokens))
+
+
+def _num_requests(load: ServingLoad) -> float:
+    """About how many requests a load sends; a conversation counts as one."""
+    match load:
+        case ClosedLoad():
+            return float(load.concurrency * load.turnovers)
+        case OpenLoad():
+            return load.rate_per_s * load.duration_s
+        case RampLoad():
+            return (load.start_rate_per_s + load.end_rate_per_s) / 2 * load.duration_s
+        case TraceLoad():
+            return float(len(load.at_s))
+        case SessionsLoad():
+            return float(load.concurrency * load.sessions)
+        case _:
+            assert_never(load)

@@ -1,7 +1,8 @@
 """Ends what makes no progress, instead of waiting for ever. A pure state machine beside the dispatcher, told the time.
 
-A block of samples makes progress with every sample that ends, everything else by ending. What is overdue is ended at
-its node with what it has; a node that does not even do that is not there any more, whatever Ray says.
+A block of samples makes progress with every sample that ends, everything else by ending; what waits for its machine
+says so, and that counts too. What is overdue is ended at its node with what it has; a node that does not even do that
+is not there any more, whatever Ray says.
 """
 
 from dataclasses import dataclass
@@ -50,8 +51,8 @@ class Watchdog:
         """The node was given the unit."""
         self._running.setdefault(node, {})[unit.key] = _Running(unit, now_s)
 
-    def sample(self, node: str, unit: str, now_s: float) -> None:
-        """A sample of the unit has ended."""
+    def moved(self, node: str, unit: str, now_s: float) -> None:
+        """A sample of the unit has ended, or its node has said what it is about."""
         running = self._running.get(node, {}).get(unit)
         if running is not None and not running.told:
             running.since_s = now_s

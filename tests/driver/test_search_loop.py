@@ -21,7 +21,7 @@ from raybench.ledger.bodies import SEARCH_END, SEARCH_PROBE, PlanBody, RunBody
 from raybench.ledger.journal import Journal, read
 from raybench.ledger.view import RunView, fold
 from raybench.node.session import UnitResult
-from raybench.plan import heartbeat
+from raybench.plan import heartbeat, watchdog
 from raybench.plan.demands import Slot
 from raybench.plan.dispatch import Dispatcher
 from raybench.plan.events import UnitsDropped
@@ -191,3 +191,26 @@ def test_the_driver_asks_for_signs_of_life_and_acts_on_silence(tmp_path: Path, m
     assert "n0 gets no new work: no answer for" in said and "n1 answers again" in said
     assert "n0 lost: no answer for" in said and "n2 joined" in said
     assert {"node_suspect", "node_well", "node_lost"} <= {decision.what for decision in view.decisions}
+
+
+class Waiting(Serving):
+    """Waits for its machine before its first load, and says so if it is patient."""
+
+    async def _run_unit(self, unit: Any, engines_on_host: int) -> AsyncIterator[Any]:
+        if self.calls.count("run_unit") == 1:
+            for _ in range(20):
+                await asyncio.sleep(0.1)
+                yield "waiting: another raybench measures on this host"
+        async for item in super()._run_unit(unit, engines_on_host):
+            yield item
+
+
+def test_a_load_that_says_that_it_waits_is_not_stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_run, "LOOK_S", 0.05)
+    config = serving_config(SEARCH)
+    [limit_s] = {unit.timeout_s for unit in expand(config, {}).units}
+    monkeypatch.setattr(watchdog, "GRACE_S", 1.0 - limit_s)
+    cloud, said = _session(config, tmp_path / "run", actor=Waiting)
+    assert said.count("waiting: another raybench") == 40
+    assert "no progress" not in said
+    assert all("end_unit" not in actor.calls for actor in cloud.actors)

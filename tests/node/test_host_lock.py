@@ -136,3 +136,16 @@ def test_a_file_that_somebody_makes_meanwhile_is_taken(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(host.os, "open", late)
     assert not host_is_measured()
+
+
+def test_a_long_wait_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(host, "TOLD_EVERY_S", 0.03)
+    with (
+        host_lock(alone=True, progress=str),
+        pytest.raises(Cancelled),
+        host_lock(alone=False, progress=told.append, cancelled=lambda: len(told) == 3),
+    ):
+        raise AssertionError("held twice")
+    again = "waiting: another raybench measures on this host, for 0 min so far"
+    assert told == ["waiting: another raybench measures on this host", again, again]

@@ -3,7 +3,7 @@
 import pytest
 
 from raybench.errors import ClusterError
-from raybench.plan.demands import Demand, Machine, assign
+from raybench.plan.demands import Demand, Machine, assign, assign_some
 
 
 def machine(name: str, accelerator: str, gpus: float = 8) -> Machine:
@@ -55,3 +55,18 @@ def test_what_is_missing_is_told_in_a_table(demand: Demand, said: str) -> None:
     assert said in error.value.message
     assert "10.0.0.1: 32 CPU, 8 GPU, H200" in error.value.message
     assert error.value.exit_code == 20
+
+
+@pytest.mark.parametrize("names", ["a1 b2", "b2 a1"])
+def test_a_target_that_wants_fewer_gpus_leaves_the_large_machine_to_one_that_needs_it(names: str) -> None:
+    machines = [machine(name, "H200", 8 if name == "a1" else 4) for name in names.split()]
+    slots = assign([Demand("tp4", "H200", 1, 4, False), Demand("tp8", "H200", 1, 8, False)], machines)
+    assert [(s.machine, s.targets) for s in slots] == [("b2", ("tp4",)), ("a1", ("tp8",))]
+
+
+def test_a_run_that_begins_with_fewer_leaves_a_machine_to_targets_that_want_fewer_gpus() -> None:
+    wanted = [Demand("tp8", "H200", 2, 8, False), Demand("tp4", "H200", 1, 4, False)]
+    slots = assign_some(wanted, H200)
+    assert sorted((s.machine or "later", s.targets) for s in slots) == [
+        ("a1", ("tp8",)), ("a2", ("tp4",)), ("later", ("tp8",))
+    ]  # fmt: skip

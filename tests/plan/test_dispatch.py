@@ -33,7 +33,7 @@ from raybench.plan.events import (
     UnitsDropped,
     WithdrawUnit,
 )
-from raybench.plan.states import ENGINE_START_TRIES, RETRIES
+from raybench.plan.states import ENGINE_START_TRIES, REPLACEMENTS, RETRIES
 from raybench.records import (
     Check,
     CheckUnit,
@@ -871,3 +871,26 @@ def test_points_of_a_place_that_no_node_fills_are_given_up_and_the_others_are_me
         ("a-every-1-1-0", "no node is left that could serve the target; no machine")
     ]
     assert runs(dispatcher.handle(EngineReady("n0"))) == ["a-every-1-0-0"]
+
+
+def test_what_waits_for_a_suspect_node_is_begun_by_another_as_soon_as_its_last_unit_is_back() -> None:
+    dispatcher, actions = leading(perf("a", 1), *(perf("a", size, 1) for size in (1, 2, 3, 4)), nodes=2)
+    taken = given(actions)
+    assert len({node for node, _ in taken}) == 1, "the points of a repeat stay together"
+    suspect, other = ("n0", "n1") if taken[0][0] == "n0" else ("n1", "n0")
+    dispatcher.handle(NodeSuspect(suspect, "no answer"))
+    for _, key in taken:
+        assert dispatcher.counts()["pending"] > 0
+        actions = dispatcher.handle(UnitDone(suspect, key, 1))
+    assert given(actions)[0] == (other, "a-s-3-1-0")
+
+
+def test_why_a_target_is_given_up_tells_of_machines_that_were_replaced_too_often() -> None:
+    dispatcher = Dispatcher([block("a", 0), block("a", 1)], {0: ("a",)})
+    actions: list[Action] = []
+    for number in range(REPLACEMENTS + 1):
+        name = f"n{number}"
+        started(dispatcher, {name: "a"})
+        actions = dispatcher.handle(NodeLost(name, "spot notice"))
+    told = {action.key: action.failure.message for action in actions if isinstance(action, GiveUp)}
+    assert told["a-e1"].endswith(f"; a node was lost that was the last of {REPLACEMENTS} replacements")

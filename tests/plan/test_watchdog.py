@@ -42,7 +42,7 @@ def test_samples_keep_a_block_alive_and_say_nothing_for_the_one_beside_it() -> N
     dog = Watchdog()
     dog.started("n0", block("a", 0), 0.0)
     dog.started("n0", block("a", 1), 0.0)
-    dog.sample("n0", "a-e0", 200.0)
+    dog.moved("n0", "a-e0", 200.0)
     [late] = dog.overdue(LIMIT_S + 1)
     assert late.key == "a-e1"
 
@@ -52,7 +52,7 @@ def test_a_check_is_watched_too_and_what_is_not_known_is_no_trouble() -> None:
     dog.started("n0", check("a", "canary"), 0.0)
     assert [one.key for one in dog.overdue(LIMIT_S)] == ["a-canary-0"]
     dog.ended("n9", "x", 1.0)
-    dog.sample("n9", "x", 1.0)
+    dog.moved("n9", "x", 1.0)
     dog.lost("n9")
 
 
@@ -75,7 +75,7 @@ def test_nothing_that_keeps_going_is_ever_ended(steps: list[tuple[float, str, in
             del since[number]
             told.discard(number)
         elif what == "sample" and number in since:
-            dog.sample(f"n{number}", f"a-e{number}", now_s)
+            dog.moved(f"n{number}", f"a-e{number}", now_s)
             since[number] = since[number] if number in told else now_s
         for one in dog.overdue(now_s):
             late = int(one.node[1:])
