@@ -47,7 +47,7 @@ from faults.real_faults import (  # noqa: E402
     driver_killed,
     host_lost,
     judged,
-    parent,
+    owners,
     publisher_killed,
     raylet_killed,
     raylet_to_hit,
@@ -95,7 +95,7 @@ def partition(run: CliRun, nodes: Nodes) -> None:
 
 def node_paused(run: CliRun, nodes: Nodes) -> None:
     """A worker that gets no CPU for a while, as on a machine that swaps."""
-    worker = parent(server_of(run, "h200", "cpu"))
+    worker, _ = owners(server_of(run, "h200", "cpu"))
     os.kill(worker, signal.SIGSTOP)
     Timer(8.0, _wake, [worker]).start()
 

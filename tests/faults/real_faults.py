@@ -105,8 +105,21 @@ def server_of(run: CliRun, *targets: str) -> int:
     raise AssertionError(f"no server of {targets}")
 
 
+def owners(server: int) -> tuple[int, int]:
+    """(worker, raylet) above an engine's process; SGLang's has a guardian between itself and the worker."""
+    worker, above = server, parent(server)
+    while not _is_raylet(above):
+        assert above > 1, f"no raylet above process {server}"
+        worker, above = above, parent(above)
+    return worker, above
+
+
+def _is_raylet(pid: int) -> bool:
+    return Path(command_line(pid).partition(" ")[0]).name == "raylet"
+
+
 def worker_killed(run: CliRun, nodes: Nodes) -> int:
-    kill(parent(server_of(run, "h200", "cpu")))
+    kill(owners(server_of(run, "h200", "cpu"))[0])
     return 1
 
 
@@ -118,7 +131,7 @@ def raylet_to_hit(run: CliRun) -> tuple[int, list[str]]:
     """
     held: dict[int, list[str]] = {}
     for pid, target in servers(run):
-        held.setdefault(parent(parent(pid)), []).append(target)
+        held.setdefault(owners(pid)[1], []).append(target)
     hit = {raylet: targets for raylet, targets in held.items() if "--head" not in command_line(raylet).split()}
     assert hit, "no server on another raylet than the head's"
     return min(hit.items(), key=lambda item: len(item[1]))
@@ -127,7 +140,7 @@ def raylet_to_hit(run: CliRun) -> tuple[int, list[str]]:
 def idle_raylet(fake_nodes: FakeNodes) -> int:
     """A machine beside the head's of a cluster on which nothing runs."""
     lines = {pid: command_line(pid).split() for pid in descendants(fake_nodes.child.pid)}
-    return next(pid for pid, words in lines.items() if words and words[0].endswith("/raylet") and "--head" not in words)
+    return next(pid for pid, words in lines.items() if _is_raylet(pid) and "--head" not in words)
 
 
 def raylet_killed(run: CliRun, nodes: Nodes) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli_runs import CliRun, assert_each_attempt_ended_once, assert_none_survives, cli_run, of_kind, records, results
-from faults.real_faults import CONFIG, TARGETS, FakeNodes, parent, servers
+from faults.real_faults import CONFIG, TARGETS, FakeNodes, owners, servers
 from faults.test_real_server import write_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -87,7 +87,7 @@ def test_a_machine_that_is_drained_hands_its_work_back(
 
 def drain(cluster: FakeNodes, run: CliRun) -> None:
     """What a notice that a spot machine is about to go makes Ray do."""
-    raylet = Path(f"/proc/{parent(parent(servers(run)[0][0]))}/cmdline").read_text()
+    raylet = Path(f"/proc/{owners(servers(run)[0][0])[1]}/cmdline").read_text()
     node = next(word.partition("=")[2] for word in raylet.split("\0") if word.startswith("--node_id="))
     words = [
         "drain-node", "--address", cluster.address, "--node-id", node, "--reason", "DRAIN_NODE_REASON_PREEMPTION",
