@@ -241,6 +241,11 @@ class Fleet:
                     found.append((member.start, *await member.actor.engine_address.remote()))
         return found
 
+    @property
+    def leased(self) -> bool:
+        """True if the nodes end themselves when no driver has asked them for a sign of life for long."""
+        return self._lease_s is not None
+
     def _living(self) -> list[_Member]:
         return [member for member in self._members.values() if not member.lost]
 

@@ -311,7 +311,7 @@ class _Loop:
         self._chronicle = chronicle
         self._screen = chronicle.screen
         self._watchdog = Watchdog()
-        self._beats = Heartbeats(PING_EVERY_S)
+        self._beats = Heartbeats(PING_EVERY_S, leased=fleet.leased)
         self._signal: int | None = None
         self._drain_ends_s: float | None = None
         """On the event loop's clock; None = nobody asked for an end."""

@@ -55,12 +55,15 @@ class NodeActor:
     @ray.method(concurrency_group="work")
     def start_engine(self, launch: Launch) -> Iterator[str | EngineFacts]:
         """Progress lines, then the facts. Raises what the session raises."""
+        self._renew()
         yield from _stream(lambda progress: iter([self._session.start_engine(launch, progress)]))
 
     @ray.method(concurrency_group="work")
     def run_unit(self, unit: Unit, engines_on_host: int) -> Iterator[str | SampleRecord | Calibration | UnitResult]:
         """Progress lines, samples and calibrations as they come, then one UnitResult. Blocks of samples are
         called in `SAMPLES`."""
+        # Its items renew nothing: they come whether or not a driver is left to take them.
+        self._renew()
         yield from _stream(lambda progress: self._session.run(unit, engines_on_host, progress))
 
     @ray.method(concurrency_group="control")
@@ -76,6 +79,7 @@ class NodeActor:
     @ray.method(concurrency_group="work")
     def stop_engine(self) -> None:
         """Stop the engine."""
+        self._renew()
         self._session.stop_engine()
 
     @ray.method(concurrency_group="control")
