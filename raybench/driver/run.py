@@ -23,7 +23,8 @@ from raybench.config.schema import RunConfig
 from raybench.driver.aside import begin
 from raybench.driver.chronicle import Chronicle
 from raybench.driver.cluster import Cluster, connect, disconnect, will_be_private
-from raybench.driver.fleet import JOIN_TIMEOUT_S, Fleet, FleetOrder, Occurrence
+from raybench.driver.fleet import Fleet, FleetOrder, Occurrence
+from raybench.driver.joining import JOIN_TIMEOUT_S
 from raybench.driver.machine import check_this_machine
 from raybench.driver.screen import Screen
 from raybench.driver.store import Mirror

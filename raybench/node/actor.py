@@ -49,8 +49,7 @@ class NodeActor:
         """Serve this session of the driver, behind whatever an earlier one has left to do here."""
         self._renew()
         # Its machine is where it was made, whatever this session would have chosen.
-        here = ray.get_runtime_context().get_node_id()
-        self._session.adopt(replace(spec, ray_node_id=spec.ray_node_id and here))
+        self._session.adopt(replace(spec, ray_node_id=ray.get_runtime_context().get_node_id()))
 
     @ray.method(concurrency_group="work")
     def start_engine(self, launch: Launch) -> Iterator[str | EngineFacts]:

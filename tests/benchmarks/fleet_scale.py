@@ -40,7 +40,8 @@ from ledger_builder import config, measurement, simulated_targets  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from raybench.driver.chronicle import Chronicle  # noqa: E402
-from raybench.driver.fleet import Cloud, Fleet, FleetOrder  # noqa: E402
+from raybench.driver.fleet import Fleet, FleetOrder  # noqa: E402
+from raybench.driver.joining import Cloud  # noqa: E402
 from raybench.driver.run import _Loop  # noqa: E402
 from raybench.driver.screen import Screen  # noqa: E402
 from raybench.ledger.bodies import PlanBody, RunBody  # noqa: E402

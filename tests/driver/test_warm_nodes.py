@@ -1,0 +1,103 @@
+"""What an earlier session kept warm is taken over once; whatever comes after it is a node of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError
+
+from raybench.driver import joining
+from raybench.driver.fleet import Fleet, Occurrence
+from raybench.driver.warm import fresh_options, newest
+from raybench.node.session import NodeSpec
+from raybench.plan.events import NodeJoined, NodeLeaving, ReleaseNode, ReplaceNode, StartEngine
+
+from .fake_cloud import FakeActor, FakeCloud
+from .test_fleet import GPU_SLOT, M0, M1, SLOT, gpus, join, play
+
+LEASE_S = 90.0
+Heard = Callable[[], Awaitable[Occurrence]]
+
+
+def left(machine: str | None = M0, kind: type[FakeActor] = FakeActor) -> FakeActor:
+    """An actor that an earlier session has left on a machine."""
+    return kind(NodeSpec("run", "n0", "H200", 8, None, ray_node_id=machine, lease_s=LEASE_S))
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_the_replacement_of_a_drained_node_is_a_node_of_its_own(warm: bool) -> None:
+    clouds = FakeCloud(FakeActor, machines=(gpus(M0), gpus(M1)))
+    if warm:
+        clouds.warm["run.slot0.n7.abcdef"] = left()
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        await join(heard)
+        old = clouds.warm["run.slot0.n7.abcdef"] if warm else clouds.actors[0]
+        clouds.warm["run.slot0.n0.abcdef"] = old  # Ray has it by its name as long as it works
+        told = old.calls.copy()
+        fleet.do(StartEngine("n0", "a", 0))
+        await heard()
+        clouds.leaving = frozenset([M0])
+        fleet.look_for_leaving()
+        assert isinstance((await heard()).event, NodeLeaving)
+        fleet.do(ReplaceNode(0))
+        joined = (await heard()).event
+        assert isinstance(joined, NodeJoined) and joined.node == "n1"
+        assert clouds.actors[-1] is not old and clouds.actors[-1].spec.ray_node_id == M1
+        assert old.calls == [*told, "start_engine"], "the drained node goes on with what it does"
+        fleet.do(ReleaseNode("n0", "drained"))
+        await asyncio.sleep(0.05)
+        assert old.killed and not clouds.actors[-1].killed
+
+    play(clouds, script, GPU_SLOT, lease_s=LEASE_S)
+    names = [options["name"] for options in clouds.options]
+    assert len(names) == len(set(names)) == 2 - warm
+
+
+def test_the_newest_actor_of_a_slot_is_taken_over_and_the_others_are_ended() -> None:
+    clouds = FakeCloud(FakeActor)
+    clouds.warm = {f"run.slot{rest}": left(None) for rest in ("0", "0.n9.aa", "0.n10.bb", "10.n11.cc")}
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        await join(heard)
+
+    play(clouds, script, SLOT, lease_s=LEASE_S)
+    assert [name for name, actor in clouds.warm.items() if "adopt" in actor.calls] == ["run.slot0.n10.bb"]
+    assert all(actor.killed for actor in clouds.warm.values())
+    assert clouds.actors == []
+
+
+def test_an_actor_is_found_by_the_number_of_its_slot() -> None:
+    made = [fresh_options("run", slot, "n0")["name"] for slot in (1, 10)]
+    assert newest("run", [*made, "run.slot2", "run.slotx"], 11) == {1: made[0], 2: "run.slot2", 10: made[1]}
+
+
+class Gone(FakeActor):
+    async def _adopt(self, spec: NodeSpec) -> AsyncIterator[Any]:
+        raise ActorDiedError
+        yield
+
+
+class Stuck(FakeActor):
+    async def _adopt(self, spec: NodeSpec) -> AsyncIterator[Any]:
+        await asyncio.sleep(3600)
+        yield
+
+
+@pytest.mark.parametrize(("kind", "words"), [(Gone, "died"), (Stuck, "it did not let itself be taken over within 0 s")])
+def test_a_node_that_cannot_be_taken_over_is_ended_and_made_anew(
+    kind: type[FakeActor], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "TAKE_OVER_LIMIT_S", 0.2)
+    clouds, said = FakeCloud(FakeActor, machines=(gpus(M0),)), list[str]()
+    old = clouds.warm["run.slot0.n0.aa"] = left(kind=kind)
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        while (told := await fleet.occurrences.get()).event is None:
+            said.append(told.line or "")
+        assert isinstance(told.event, NodeJoined)
+
+    play(clouds, script, GPU_SLOT, lease_s=LEASE_S)
+    assert old.killed and len(clouds.actors) == 1
+    assert any("slot 0 gets a new node, the one kept warm is lost" in line and words in line for line in said)
