@@ -15,10 +15,11 @@ from ray.exceptions import RayError, RayTaskError
 
 from raybench.driver.calls import Silent, first_line, in_time, taken_over, value
 from raybench.driver.cluster import actor_options, leaving_machines, machines
+from raybench.driver.waiting import Wish
 from raybench.driver.warm import fresh_options, newest, warm_actors
 from raybench.node.actor import make_actor
 from raybench.node.session import NodeSpec
-from raybench.plan.demands import Machine, Slot, free_machine
+from raybench.plan.demands import Machine, Slot, free_machine, more_bundles
 from raybench.records import NodeFacts
 
 JOIN_TIMEOUT_S = 180.0
@@ -43,6 +44,8 @@ class Cloud:
     """Ids of the machines that are to be taken away."""
     warm: Callable[[str], Mapping[str, Any]] = warm_actors
     """Actors by name that earlier sessions of the run have left."""
+    request: Callable[[list[dict[str, float]]], None] = Wish().ask
+    """Tells the autoscaler how many machines there must be; an empty list takes the wish back."""
 
     def end(self, actor: Any) -> None:
         """End an actor that may be gone already."""
@@ -79,6 +82,10 @@ class Joining:
         self._spec_of, self._held, self._say = spec_of, held, say
         self._reserved: set[str] = set()
         """Machines of nodes that are being made."""
+        self._waiting: dict[int, Slot] = {}
+        """Slots that look for a machine, by number."""
+        self._asked: list[dict[str, float]] = []
+        """What the autoscaler was asked for last."""
         self._warm: dict[int, Any] | None = None
         """Actors to be taken over, by slot; None: nobody has looked yet."""
         self._undecided: set[int] = set()
@@ -140,7 +147,7 @@ class Joining:
         for left in reversed(range(JOIN_TRIES)):
             slot = self._slots[number]
             if slot.num_gpus:
-                machine = await self._machine_for(slot)
+                machine = await self._machine_for(number, slot)
                 if machine is None:
                     wanted = f"{slot.num_gpus} {slot.accelerator}"
                     raise NoNode(reason or f"no machine with {wanted} came within {self._limit_s:.0f} s")
@@ -159,16 +166,30 @@ class Joining:
                 self._reserved.discard(slot.machine or "")
         raise NoNode(reason)
 
-    async def _machine_for(self, slot: Slot) -> str | None:
+    async def _machine_for(self, number: int, slot: Slot) -> str | None:
         """A machine for a slot with GPUs, reserved: its own, or another that is free, as soon as one is there."""
-        for _ in range(max(round(self._limit_s / JOIN_LOOK_S), 1)):
-            taken = self._held() | self._reserved | self._cloud.leaving()
-            machine = free_machine(slot, self._cloud.machines(), taken)
-            if machine is not None:
-                self._reserved.add(machine)
-                return machine
-            await asyncio.sleep(JOIN_LOOK_S)
-        return None
+        try:
+            for _ in range(max(round(self._limit_s / JOIN_LOOK_S), 1)):
+                taken = self._held() | self._reserved | self._cloud.leaving()
+                machine = free_machine(slot, self._cloud.machines(), taken)
+                if machine is not None:
+                    self._reserved.add(machine)
+                    return machine
+                self._waiting[number] = slot
+                self._ask()
+                await asyncio.sleep(JOIN_LOOK_S)
+            return None
+        finally:
+            if self._waiting.pop(number, None) is not None:
+                self._ask()
+
+    def _ask(self) -> None:
+        """Ask the autoscaler for what the slots that wait lack."""
+        waiting = tuple(self._waiting.values())
+        wanted = more_bundles(waiting, self._cloud.machines()) if waiting else []
+        if wanted != self._asked:
+            self._asked = wanted
+            self._cloud.request(wanted)
 
     async def _new_node_at(self, name: str, number: int, slot: Slot) -> Joined:
         spec = self._spec_of(name, slot)

@@ -123,8 +123,14 @@ class FakeCloud:
         self.options: list[dict[str, Any]] = []
         """Ray's options of every actor that was made."""
 
+        self.requests: list[list[dict[str, float]]] = []
+        """What the autoscaler was asked for."""
+
     def cloud(self) -> Cloud:
-        return Cloud(self._make, self._kill, lambda: self.machines, lambda: self.leaving, lambda _: self.warm)
+        return Cloud(
+            self._make, self._kill, lambda: self.machines, lambda: self.leaving, lambda _: self.warm,
+            self.requests.append,
+        )  # fmt: skip
 
     def _make(self, spec: NodeSpec, options: dict[str, Any]) -> FakeActor:
         self.options.append(options)

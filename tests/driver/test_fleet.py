@@ -373,6 +373,47 @@ def test_a_slot_whose_machine_is_gone_takes_the_next_one_that_comes(monkeypatch:
     play(clouds, script, GPU_SLOT, join_limit_s=30)
 
 
+def bundle(gpus: int) -> dict[str, float]:
+    return {"GPU": float(gpus), "CPU": 1.0, "accelerator_type:H200": 0.001}
+
+
+def test_a_slot_without_a_machine_is_wished_for_beside_those_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "JOIN_LOOK_S", 0.02)
+    clouds = FakeCloud(FakeActor, machines=(gpus(M0),))
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        assert clouds.requests == []
+        clouds.leaving = frozenset([M0])
+        fleet.do(ReplaceNode(0))
+        await asyncio.sleep(0.1)
+        # A wish is for the whole cluster: one machine would be the one that is drained.
+        assert clouds.requests == [[bundle(8), bundle(8)]]
+        clouds.machines = ()
+        await asyncio.sleep(0.1)
+        assert clouds.requests[1:] == [[bundle(8)]]
+        clouds.machines = (gpus(M1),)
+        await join(heard)
+        assert clouds.requests[2:] == [[]], "the autoscaler would bring it again when it is no longer needed"
+
+    play(clouds, script, GPU_SLOT, join_limit_s=30)
+
+
+def test_a_wish_is_taken_back_when_its_slot_is_lost_or_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "JOIN_LOOK_S", 0.05)
+    clouds = FakeCloud(FakeActor, machines=())
+
+    async def lost(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        assert isinstance((await heard()).event, SlotLost)
+
+    async def ended(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await asyncio.sleep(0.1)
+
+    play(clouds, lost, GPU_SLOT, join_limit_s=0.1)
+    play(clouds, ended, GPU_SLOT, join_limit_s=30)
+    assert clouds.requests == [[bundle(8)], [], [bundle(8)], []]
+
+
 def test_a_node_without_gpus_is_made_anywhere_once_its_machine_may_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joining, "JOIN_LOOK_S", 0.01)
     clouds = dying(1, RayActorError())
