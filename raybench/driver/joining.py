@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from raybench.driver.calls import Silent, first_line, in_time, taken_over, value
-from raybench.driver.cluster import actor_options, leaving_machines, machines
+from raybench.driver.cluster import actor_options, leaving_machines, machines, node_complaint
 from raybench.driver.waiting import Wish
 from raybench.driver.warm import fresh_options, newest, warm_actors
 from raybench.node.actor import make_actor
@@ -130,10 +130,14 @@ class Joining:
 
     async def _taken_over(self, actor: Any, number: int, spec: NodeSpec) -> Joined | None:
         try:
+            found = await in_time(value(actor.facts.remote()), TAKE_OVER_LIMIT_S, "did not answer")
+            if found.accelerator != spec.accelerator:
+                raise NoNode(f"it serves {found.accelerator}, and the slot is for {spec.accelerator}")
+            self._check_versions(found)
             facts = await in_time(taken_over(actor, spec), TAKE_OVER_LIMIT_S, "did not let itself be taken over")
-        except (RayError, Silent) as error:
+        except (RayError, Silent, NoNode) as error:
             self._cloud.end(actor)
-            self._say(f"slot {number} gets a new node, the one kept warm is lost: {first_line(error)}")
+            self._say(f"slot {number} gets a new node, the one kept warm is ended: {first_line(error)}")
             return None
         except BaseException:
             self._cloud.end(actor)
@@ -200,11 +204,19 @@ class Joining:
         try:
             actor = self._cloud.make_actor(spec, options)
             facts = await self._facts(actor)
-        except (RayError, TimeoutError):
+            self._check_versions(facts)
+        except (RayError, TimeoutError, NoNode):
             if actor is not None:
                 self._cloud.end(actor)
             raise
         return Joined(actor, facts, facts.ray_node_id or slot.machine)
+
+    def _check_versions(self, facts: NodeFacts) -> None:
+        """Raise NoNode for a node that cannot work with the driver. Machines that were there when the run began were
+        asked then; this one may have come since, or the driver is a later one."""
+        addresses = {machine.id: machine.address for machine in self._cloud.machines()}
+        if complaint := node_complaint(addresses.get(facts.ray_node_id or "", facts.node), facts):
+            raise NoNode(complaint)
 
     async def _facts(self, actor: Any) -> NodeFacts:
         """First answer of a new actor. Raises TimeoutError when it cannot be expected any more."""

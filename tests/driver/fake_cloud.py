@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
+from raybench.driver.cluster import driver_versions
 from raybench.driver.joining import Cloud
 from raybench.node.session import NodeSpec
 from raybench.plan.demands import Machine
@@ -14,10 +15,11 @@ MACHINE = Machine("ray-node", "127.0.0.1", 2, 0, ())
 
 
 def node_facts(spec: NodeSpec) -> NodeFacts:
+    python, ray, raybench = driver_versions()
     return NodeFacts(
-        node=spec.node, host=spec.declared_host or "boot-id", accelerator="CPU", num_cpus=1, memory_bytes=1,
+        node=spec.node, host=spec.declared_host or "boot-id", accelerator=spec.accelerator, num_cpus=1, memory_bytes=1,
         ray_node_id=spec.ray_node_id,
-        kernel="k", python_version="3", raybench_version="0", clock_unix_s=0,
+        kernel="k", python_version=python, ray_version=ray, raybench_version=raybench or "", clock_unix_s=0,
     )  # fmt: skip
 
 

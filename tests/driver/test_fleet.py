@@ -492,7 +492,7 @@ def test_nodes_with_a_lease_have_names_are_taken_over_and_left_or_ended(leaves: 
         await join(heard)
         fleet.do(StartEngine("n0", "a", 0))
         assert ((await heard()).line or "").startswith("n0 a: taken over from n0.0 after 0.0 s at")
-        assert warm.calls[:3] == ["cancel", "adopt", "facts"]
+        assert warm.calls[:4] == ["facts", "cancel", "adopt", "facts"]
         said = fleet.leave_warm() if leaves else []
         assert said == ["n0: its server stays up for 90 s, for --resume with --keep-warm"] * leaves
 

@@ -11,18 +11,18 @@ from raybench.driver import joining
 from raybench.driver.fleet import Fleet, Occurrence
 from raybench.driver.warm import fresh_options, newest
 from raybench.node.session import NodeSpec
-from raybench.plan.events import NodeJoined, NodeLeaving, ReleaseNode, ReplaceNode, StartEngine
+from raybench.plan.events import NodeJoined, NodeLeaving, ReleaseNode, ReplaceNode, SlotLost, StartEngine
 
-from .fake_cloud import FakeActor, FakeCloud
+from .fake_cloud import FakeActor, FakeCloud, node_facts
 from .test_fleet import GPU_SLOT, M0, M1, SLOT, gpus, join, play
 
 LEASE_S = 90.0
 Heard = Callable[[], Awaitable[Occurrence]]
 
 
-def left(machine: str | None = M0, kind: type[FakeActor] = FakeActor) -> FakeActor:
+def left(machine: str | None = M0, kind: type[FakeActor] = FakeActor, accelerator: str = "H200") -> FakeActor:
     """An actor that an earlier session has left on a machine."""
-    return kind(NodeSpec("run", "n0", "H200", 8, None, ray_node_id=machine, lease_s=LEASE_S))
+    return kind(NodeSpec("run", "n0", accelerator, 8, None, ray_node_id=machine, lease_s=LEASE_S))
 
 
 @pytest.mark.parametrize("warm", [True, False])
@@ -57,7 +57,9 @@ def test_the_replacement_of_a_drained_node_is_a_node_of_its_own(warm: bool) -> N
 
 def test_the_newest_actor_of_a_slot_is_taken_over_and_the_others_are_ended() -> None:
     clouds = FakeCloud(FakeActor)
-    clouds.warm = {f"run.slot{rest}": left(None) for rest in ("0", "0.n9.aa", "0.n10.bb", "10.n11.cc")}
+    clouds.warm = {
+        f"run.slot{rest}": left(None, accelerator="CPU") for rest in ("0", "0.n9.aa", "0.n10.bb", "10.n11.cc")
+    }
 
     async def script(fleet: Fleet, heard: Heard) -> None:
         await join(heard)
@@ -100,4 +102,49 @@ def test_a_node_that_cannot_be_taken_over_is_ended_and_made_anew(
 
     play(clouds, script, GPU_SLOT, lease_s=LEASE_S)
     assert old.killed and len(clouds.actors) == 1
-    assert any("slot 0 gets a new node, the one kept warm is lost" in line and words in line for line in said)
+    assert any("slot 0 gets a new node, the one kept warm is ended" in line and words in line for line in said)
+
+
+class Older(FakeActor):
+    async def _facts(self) -> AsyncIterator[Any]:
+        yield node_facts(self.spec).model_copy(update={"raybench_version": "0.0.1"})
+
+
+def test_a_node_kept_warm_by_another_version_is_ended_and_made_anew() -> None:
+    clouds, said = FakeCloud(FakeActor, machines=(gpus(M0),)), list[str]()
+    old = clouds.warm["run.slot0.n0.aa"] = left(kind=Older)
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        while (told := await fleet.occurrences.get()).event is None:
+            said.append(told.line or "")
+        assert isinstance(told.event, NodeJoined)
+
+    play(clouds, script, GPU_SLOT, lease_s=LEASE_S)
+    assert old.killed and "adopt" not in old.calls and len(clouds.actors) == 1
+    assert len(said) == 1 and "h.host: Python" in said[0] and "raybench 0.0.1; driver: Python" in said[0]
+
+
+def test_a_node_kept_warm_for_another_accelerator_is_ended_and_made_anew() -> None:
+    clouds = FakeCloud(FakeActor, machines=(gpus(M0),))
+    old = clouds.warm["run.slot0.n0.aa"] = left(accelerator="B200")
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        while (await fleet.occurrences.get()).event is None:
+            pass
+
+    play(clouds, script, GPU_SLOT, lease_s=LEASE_S)
+    assert old.killed and "adopt" not in old.calls and len(clouds.actors) == 1
+
+
+@pytest.mark.parametrize("lease_s", [None, LEASE_S])
+def test_a_node_of_another_version_does_not_join(lease_s: float | None) -> None:
+    clouds = FakeCloud(Older, machines=(gpus(M0),))
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        lost = (await heard()).event
+        assert isinstance(lost, SlotLost)
+        assert lost.reason.startswith("these machines cannot work with the driver: h.host: Python")
+        assert "raybench 0.0.1; driver: Python" in lost.reason and "Install the driver's versions" in lost.reason
+
+    play(clouds, script, GPU_SLOT, lease_s=lease_s)
+    assert clouds.actors[0].killed and len(clouds.actors) == 1
