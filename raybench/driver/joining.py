@@ -5,7 +5,7 @@ looks for a machine, and where it is; every later node of the slot is an actor o
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,8 +95,11 @@ class Joining:
     async def node(self, name: str, number: int) -> Joined:
         """A node for a slot, known by a name that no other has. Raises NoNode."""
         spec = self._spec_of(name, self._slots[number])
-        if spec.lease_s is not None and (joined := await self._warm_node(number, spec)) is not None:
-            return joined
+        if spec.lease_s is not None:
+            if (joined := await self._warm_node(number, spec)) is not None:
+                return joined
+            if spec.num_gpus:
+                await self._decided.wait()
         return await self._new_node(name, number)
 
     def set_free(self, number: int) -> None:
@@ -147,19 +150,25 @@ class Joining:
     # -------------------------------------------------------------------------------------------------------- new nodes
 
     async def _new_node(self, name: str, number: int) -> Joined:
-        reason = ""
+        reason, refused = "", set[str]()
         for left in reversed(range(JOIN_TRIES)):
             slot = self._slots[number]
             if slot.num_gpus:
-                machine = await self._machine_for(number, slot)
+                machine = self._free_machine(slot, refused) if refused else await self._machine_for(number, slot)
                 if machine is None:
                     wanted = f"{slot.num_gpus} {slot.accelerator}"
                     raise NoNode(reason or f"no machine with {wanted} came within {self._limit_s:.0f} s")
                 slot = replace(slot, machine=machine)
             try:
                 return await self._new_node_at(name, number, slot)
-            except (RayTaskError, TimeoutError) as error:
+            except RayTaskError as error:
                 raise NoNode(first_line(error)) from None
+            except (NoNode, TimeoutError) as error:
+                # Somebody else has the machine, or it is no good: another one where there is one.
+                reason = first_line(error)
+                if not slot.num_gpus or slot.machine is None:
+                    raise NoNode(reason) from None
+                refused.add(slot.machine)
             except RayError as error:
                 # Ray may place an actor on a machine that has just died, as long as it has not noticed.
                 reason = first_line(error)
@@ -174,10 +183,7 @@ class Joining:
         """A machine for a slot with GPUs, reserved: its own, or another that is free, as soon as one is there."""
         try:
             for _ in range(max(round(self._limit_s / JOIN_LOOK_S), 1)):
-                taken = self._held() | self._reserved | self._cloud.leaving()
-                machine = free_machine(slot, self._cloud.machines(), taken)
-                if machine is not None:
-                    self._reserved.add(machine)
+                if (machine := self._free_machine(slot)) is not None:
                     return machine
                 self._waiting[number] = slot
                 self._ask()
@@ -186,6 +192,14 @@ class Joining:
         finally:
             if self._waiting.pop(number, None) is not None:
                 self._ask()
+
+    def _free_machine(self, slot: Slot, refused: Collection[str] = ()) -> str | None:
+        """A machine that is free now, reserved."""
+        taken = self._held() | self._reserved | self._cloud.leaving() | set(refused)
+        machine = free_machine(slot, self._cloud.machines(), taken)
+        if machine is not None:
+            self._reserved.add(machine)
+        return machine
 
     def _ask(self) -> None:
         """Ask the autoscaler for what the slots that wait lack."""

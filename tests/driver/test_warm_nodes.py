@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from raybench.node.session import NodeSpec
 from raybench.plan.events import NodeJoined, NodeLeaving, ReleaseNode, ReplaceNode, SlotLost, StartEngine
 
 from .fake_cloud import FakeActor, FakeCloud, node_facts
-from .test_fleet import GPU_SLOT, M0, M1, SLOT, gpus, join, play
+from .test_fleet import GPU_SLOT, M0, M1, M7, SLOT, gpus, join, play
 
 LEASE_S = 90.0
 Heard = Callable[[], Awaitable[Occurrence]]
@@ -103,6 +104,57 @@ def test_a_node_that_cannot_be_taken_over_is_ended_and_made_anew(
     play(clouds, script, GPU_SLOT, lease_s=LEASE_S)
     assert old.killed and len(clouds.actors) == 1
     assert any("slot 0 gets a new node, the one kept warm is ended" in line and words in line for line in said)
+
+
+def test_a_slot_whose_machine_another_slots_warm_node_holds_takes_a_free_one() -> None:
+    """Machine M0 was lost: slot 0 is now planned on M1, where the node of slot 1 was kept warm."""
+    clouds = FakeCloud(FakeActor, machines=(gpus(M1), gpus(M7)))
+    warm = clouds.warm["run.slot1.n1.aa"] = left(M1, SlowlyTakenOver)
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        fleet.make_node(1)
+        assert [(await heard()).event for _ in range(2)] == [
+            NodeJoined("n1", 1, frozenset(["simulated:n1"])), NodeJoined("n0", 0, frozenset(["simulated:n0"]))
+        ]  # fmt: skip
+
+    play(clouds, script, replace(GPU_SLOT, machine=M1), replace(GPU_SLOT, machine=M7), lease_s=LEASE_S)
+    assert warm.spec.node == "n1" and [actor.spec.ray_node_id for actor in clouds.actors] == [M7]
+
+
+class SlowlyTakenOver(FakeActor):
+    async def _adopt(self, spec: NodeSpec) -> AsyncIterator[Any]:
+        await asyncio.sleep(0.2)
+        async for item in super()._adopt(spec):
+            yield item
+
+
+class Crowded(FakeActor):
+    """Its machine is somebody else's."""
+
+    async def _facts(self) -> AsyncIterator[Any]:
+        if self.spec.ray_node_id == M0:
+            await asyncio.sleep(3600)
+        yield node_facts(self.spec)
+
+
+@pytest.mark.parametrize("others", [(M1,), ()])
+def test_a_machine_without_room_gives_way_to_another_where_there_is_one(
+    others: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "JOIN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(joining, "JOIN_LOOK_S", 0.05)
+    clouds = FakeCloud(Crowded, machines=tuple(gpus(name) for name in (M0, *others)))
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        told = (await heard()).event
+        if others:
+            assert isinstance(told, NodeJoined)
+        else:
+            assert isinstance(told, SlotLost) and "found no room for its actor" in told.reason
+
+    play(clouds, script, GPU_SLOT, join_limit_s=30)
+    assert [actor.spec.ray_node_id for actor in clouds.actors] == [M0, *others]
+    assert clouds.actors[0].killed
 
 
 class Older(FakeActor):
