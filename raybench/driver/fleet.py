@@ -251,7 +251,8 @@ class Fleet:
             for task in [*closing, *self._tasks]:
                 task.cancel()
             await asyncio.gather(*closing, *self._tasks, return_exceptions=True)
-            for member in living if self._lease_s is not None else ():
+            # Those too that have joined meanwhile.
+            for member in self._living() if self._lease_s is not None else ():
                 self._cloud.end(member.actor)  # it would outlive the driver
 
     # ----------------------------------------------------------------------------------------------------- tasks, nodes
@@ -372,8 +373,10 @@ class Fleet:
         decision = Decision(what="node_released", reason=f"{action.node}: {action.reason}")
         entry = Entry("decision", decision)
         self._tell(Occurrence(None, (entry,), action.node, line=f"{action.node} let go: {action.reason}"))
-        await closed(member.actor)
-        self._cloud.end(member.actor)
+        try:
+            await closed(member.actor)
+        finally:
+            self._cloud.end(member.actor)
 
     # ----------------------------------------------------------------------------------------------------- tasks, units
 

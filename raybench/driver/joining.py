@@ -219,7 +219,7 @@ class Joining:
             actor = self._cloud.make_actor(spec, options)
             facts = await self._facts(actor)
             self._check_versions(facts)
-        except (RayError, TimeoutError, NoNode):
+        except BaseException:  # cancelled too: it would hold its machine until its lease is over
             if actor is not None:
                 self._cloud.end(actor)
             raise

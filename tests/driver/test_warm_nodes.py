@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError
 
+from raybench.driver import fleet as fleet_module
 from raybench.driver import joining
 from raybench.driver.fleet import Fleet, Occurrence
 from raybench.driver.warm import fresh_options, newest
@@ -200,3 +201,62 @@ def test_a_node_of_another_version_does_not_join(lease_s: float | None) -> None:
 
     play(clouds, script, GPU_SLOT, lease_s=lease_s)
     assert clouds.actors[0].killed and len(clouds.actors) == 1
+
+
+class SilentAtFirst(FakeActor):
+    async def _facts(self) -> AsyncIterator[Any]:
+        await asyncio.sleep(3600)
+        yield
+
+
+class SilentAtTheEnd(FakeActor):
+    async def _close(self) -> AsyncIterator[Any]:
+        await asyncio.sleep(3600)
+        yield
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_join_that_the_end_of_the_run_cuts_off_leaves_no_actor(warm: bool) -> None:
+    clouds = FakeCloud(SilentAtFirst)
+    if warm:
+        clouds.warm["run.slot0.n0.aa"] = left(None, SilentAtFirst, "CPU")
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        await asyncio.sleep(0.05)
+
+    play(clouds, script, SLOT, lease_s=LEASE_S)
+    (actor,) = [*clouds.actors, *clouds.warm.values()]
+    assert actor.calls == ["facts"] and actor.killed
+
+
+def test_a_node_that_is_let_go_when_the_run_ends_leaves_no_actor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "CLOSE_TIMEOUT_S", 0.05)
+    clouds = FakeCloud(SilentAtTheEnd)
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        await join(heard)
+        fleet.do(ReleaseNode("n0", "drained"))
+        await heard()
+
+    play(clouds, script, SLOT, lease_s=LEASE_S)
+    assert clouds.actors[0].calls[-1] == "close" and clouds.actors[0].killed
+
+
+class LateToJoin(SilentAtTheEnd):
+    async def _facts(self) -> AsyncIterator[Any]:
+        if self.spec.node == "n1":
+            await asyncio.sleep(0.1)
+        yield node_facts(self.spec)
+
+
+def test_a_node_that_joins_while_the_run_ends_leaves_no_actor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "CLOSE_TIMEOUT_S", 0.4)
+    clouds = FakeCloud(LateToJoin)
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        await join(heard)
+        fleet.make_node(1)
+        await asyncio.sleep(0)
+
+    play(clouds, script, SLOT, SLOT, lease_s=LEASE_S)
+    assert len(clouds.actors) == 2 and all(actor.killed for actor in clouds.actors)
