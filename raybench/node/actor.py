@@ -28,11 +28,16 @@ class NodeActor:
     """One actor on one whole machine. `control` calls get through while others run."""
 
     def __init__(self, spec: NodeSpec) -> None:
+        self._words = f"{spec.run_id} {spec.node} {spec.accelerator}"
         # A worker is a child of its machine's raylet.
         raylet = os.getppid()
         threading.Thread(target=_die_with, args=(raylet,), name="raybench-raylet-watch", daemon=True).start()
         self._session = NodeSession(spec, partial(make_engine, watch_pids=(raylet,)))
         self._lease = None if spec.lease_s is None else Lease(spec.lease_s, self._end)
+
+    def __repr__(self) -> str:
+        """Run, node and accelerator, as Ray's dashboard and logs show them; Ray asks once, when it is made."""
+        return f"NodeActor({self._words})"
 
     @ray.method(concurrency_group="control")
     def facts(self) -> NodeFacts:

@@ -129,3 +129,11 @@ def test_what_the_driver_asks_for_renews_a_lease_and_what_the_node_sends_does_no
     assert list(node.run_unit(None, 1)) == [0, 1, 2]
     node.stop_engine()
     assert node._lease.num == 4
+
+
+def test_an_actor_says_in_rays_dashboard_which_node_it_is() -> None:
+    node = actor_module.NodeActor(replace(WARM, lease_s=None))
+    try:
+        assert repr(node) == "NodeActor(run-of-a-test n0 CPU)"
+    finally:
+        node.close()
