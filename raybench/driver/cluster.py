@@ -24,6 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raybench import __version__
 from raybench.errors import EXIT_SIGTERM, ClusterError
 from raybench.plan.demands import Machine, Slot
+from raybench.records import NodeFacts
 
 PROBE_TIMEOUT_S = 120.0
 KNOCK_TIMEOUT_S = 5.0
@@ -209,7 +210,7 @@ def check_versions(where: Sequence[Machine]) -> tuple[str, ...]:
             version = importlib.import_module("raybench").__version__
         return platform.python_version(), ray.__version__, version
 
-    wanted = (platform.python_version(), ray.__version__, __version__)
+    wanted = driver_versions()
     task = ray.remote(num_cpus=0)(probe)
     asked = [
         (m, task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(m.id, soft=False)).remote()) for m in where
@@ -224,6 +225,21 @@ def check_versions(where: Sequence[Machine]) -> tuple[str, ...]:
     if message := version_complaint(wanted, [(m.address, found) for m, found in answers.items() if m.id in alive]):
         raise ClusterError(message)
     return tuple(machine.address for machine in answers if machine.id not in alive)
+
+
+def driver_versions() -> Versions:
+    """What this process runs."""
+    return platform.python_version(), ray.__version__, __version__
+
+
+def node_complaint(address: str, facts: NodeFacts) -> str | None:
+    """`version_complaint` of a node that joins, in one line."""
+    wanted = driver_versions()
+    found = (facts.python_version, facts.ray_version or wanted[1], facts.raybench_version)
+    if (complaint := version_complaint(wanted, [(address, found)])) is None:
+        return None
+    head, *lines = (line.strip() for line in complaint.splitlines())
+    return f"{head} {'; '.join(lines)}"
 
 
 def version_complaint(wanted: Versions, answers: Sequence[tuple[str, Versions | str]]) -> str | None:

@@ -3,26 +3,24 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
 from urllib.parse import urlsplit
 
-import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from raybench.config.schema import EngineConfig, RunConfig, engine_of
-from raybench.driver.calls import Silent, closed, first_line, in_time, stream, taken_over, talking, value
-from raybench.driver.cluster import actor_options, leaving_machines, machines
+from raybench.driver.calls import Silent, closed, first_line, in_time, stream, talking, value
 from raybench.driver.ended import ended
+from raybench.driver.joining import JOIN_TIMEOUT_S, Cloud, Joining, NoNode
 from raybench.driver.occurrence import Entry, Occurrence
-from raybench.driver.warm import warm_options
 from raybench.engine.base import Launch
 from raybench.errors import EngineRefused, RaybenchError
 from raybench.ledger.bodies import Decision
-from raybench.node.actor import SAMPLES, WORK, make_actor
+from raybench.node.actor import SAMPLES, WORK
 from raybench.node.session import NodeSpec, UnitResult
-from raybench.plan.demands import Machine, Slot, free_machine
+from raybench.plan.demands import Slot
 from raybench.plan.events import (
     Action,
     EngineFailed,
@@ -45,15 +43,10 @@ from raybench.plan.events import (
 )
 from raybench.plan.heartbeat import Silence
 from raybench.plan.watchdog import Overdue
-from raybench.records import EngineFacts, EvalUnit, Failure, NodeFacts, SampleRecord
+from raybench.records import EngineFacts, EvalUnit, Failure, SampleRecord
 from raybench.records.calibration import Calibration
 
-JOIN_TIMEOUT_S = 180.0
-JOIN_TRIES = 3
-JOIN_LOOK_S = 5.0
-"""Between two looks at the cluster while a node is awaited."""
 ASK_AGAIN_S = 1.0
-TAKE_OVER_LIMIT_S = 60.0
 CLOSE_TIMEOUT_S = 40.0
 STOP_LIMIT_S = 180.0
 """For a node to stop its engine, which it kills after a grace: one that does not answer is paused or cut off."""
@@ -75,20 +68,6 @@ class _Member:
     num_starts: int = 0
     lost: bool = False
     """True once its loss was told; calls that were made before the dispatcher heard of it fail without a word."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cloud:
-    """What the fleet asks of Ray, so that its faults can be played without Ray."""
-
-    make_actor: Callable[[NodeSpec, dict[str, Any]], Any] = make_actor
-    """Makes the actor of a node."""
-    kill_actor: Callable[[Any], None] = ray.kill
-    """Ends an actor without asking it."""
-    machines: Callable[[], tuple[Machine, ...]] = machines
-    """Machines that are alive."""
-    leaving: Callable[[], frozenset[str]] = leaving_machines
-    """Ids of the machines that are to be taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +95,17 @@ class Fleet:
         """`first_name`: number of the first node's name; lower ones were used by earlier sessions."""
         self._run_id = order.run_id
         self._config = order.config
-        self._slots = list(slots)
-        self._join_limit_s = order.join_limit_s
+        self._slots = tuple(slots)
         self._lease_s = order.lease_s
-        self._reserved: set[str] = set()
-        """Machines of nodes that are being made."""
         self._answer_key = dict(order.answer_key)
         self._calibrations = list(order.calibrations)
         self._next_name = first_name
         self._reasons_told: set[str] = set()
         self._cloud = cloud or Cloud()
+        self._joining = Joining(
+            slots, order.join_limit_s, self._cloud, spec_of=self._spec, held=self._held,
+            say=lambda line: self._tell(Occurrence(None, line=line)),
+        )  # fmt: skip
         self._members: dict[str, _Member] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.occurrences: asyncio.Queue[Occurrence] = asyncio.Queue()
@@ -153,7 +133,7 @@ class Fleet:
             case ReleaseNode():
                 self._spawn(action.node, self._release(action))
             case ReplaceNode():
-                self._set_free(action.slot)
+                self._joining.set_free(action.slot)
                 self.make_node(action.slot)
             case GiveUp():
                 entry = Entry("unit_failed", action.failure, action.key, action.attempt + 1)
@@ -241,6 +221,11 @@ class Fleet:
                     found.append((member.start, *await member.actor.engine_address.remote()))
         return found
 
+    @property
+    def leased(self) -> bool:
+        """True if the nodes end themselves when no driver has asked them for a sign of life for long."""
+        return self._lease_s is not None
+
     def _living(self) -> list[_Member]:
         return [member for member in self._members.values() if not member.lost]
 
@@ -266,8 +251,9 @@ class Fleet:
             for task in [*closing, *self._tasks]:
                 task.cancel()
             await asyncio.gather(*closing, *self._tasks, return_exceptions=True)
-            for member in living if self._lease_s is not None else ():
-                self._kill(member.actor)  # it would outlive the driver
+            # Those too that have joined meanwhile.
+            for member in self._living() if self._lease_s is not None else ():
+                self._cloud.end(member.actor)  # it would outlive the driver
 
     # ----------------------------------------------------------------------------------------------------- tasks, nodes
 
@@ -293,108 +279,44 @@ class Fleet:
     def _lose(self, name: str, member: _Member, reason: str) -> None:
         member.lost = True
         # Ray may only have lost sight of it (ActorUnavailableError): what is measured anew must not meet it again.
-        self._kill(member.actor)
+        self._cloud.end(member.actor)
         entry = Entry("decision", Decision(what="node_lost", reason=f"{name}: {reason}"))
         self._tell(Occurrence(NodeLost(name, reason), (entry,), name, line=f"{name} lost: {reason}"))
-
-    def _kill(self, actor: Any) -> None:
-        with suppress(RayError, ValueError):
-            self._cloud.kill_actor(actor)
 
     def _tell(self, occurrence: Occurrence) -> None:
         self.occurrences.put_nowait(occurrence)
 
     async def _join(self, name: str, number: int) -> None:
-        reason = ""
-        for left in reversed(range(JOIN_TRIES)):
-            slot = self._slots[number]
-            if slot.num_gpus:
-                machine = await self._machine_for(slot)
-                if machine is None:
-                    wanted = f"{slot.num_gpus} {slot.accelerator}"
-                    self._no_node(number, reason or f"no machine with {wanted} came within {self._join_limit_s:.0f} s")
-                    return
-                slot = replace(slot, machine=machine)
-            try:
-                await self._join_at(name, number, slot)
-                return
-            except (RayTaskError, TimeoutError) as error:
-                reason = first_line(error)
-                break
-            except RayError as error:
-                # Ray may place an actor on a machine that has just died, as long as it has not noticed.
-                reason = first_line(error)
-                self._set_free(number)
-                if left:
-                    await asyncio.sleep(JOIN_LOOK_S)
-            finally:
-                self._reserved.discard(slot.machine or "")
-        self._no_node(number, reason)
-
-    def _set_free(self, number: int) -> None:
-        """Let a slot without GPUs have its next node anywhere: its machine may be the one that died."""
-        if not self._slots[number].num_gpus:
-            self._slots[number] = replace(self._slots[number], machine=None)
+        try:
+            joined = await self._joining.node(name, number)
+        except NoNode as error:
+            self._no_node(number, str(error))
+            return
+        slot, facts = self._slots[number], joined.facts
+        urls = [urlsplit(engine.url).hostname or "" for engine in self._engines(slot) if engine.url]
+        hosts = frozenset([facts.host, *urls])
+        self._members[name] = _Member(joined.actor, number, hosts, joined.machine)
+        line = f"{name} joined for {', '.join(slot.targets)}"
+        if facts.strangers:
+            line += f"; also there: {'; '.join(stranger.words for stranger in facts.strangers)}"
+        self._tell(Occurrence(NodeJoined(name, number, hosts), (Entry("node", facts),), name, line=line))
 
     def _no_node(self, number: int, reason: str) -> None:
         targets = ", ".join(self._slots[number].targets)
         entry = Entry("decision", Decision(what="slot_lost", reason=f"no node for {targets}: {reason}"))
         self._tell(Occurrence(SlotLost(number, reason), (entry,), line=f"no node for {targets}: {reason}"))
 
-    async def _machine_for(self, slot: Slot) -> str | None:
-        """A machine for a slot with GPUs, reserved: its own, or another that is free, as soon as one is there."""
-        for _ in range(max(round(self._join_limit_s / JOIN_LOOK_S), 1)):
-            held = {m.machine for m in self._living() if m.machine and self._slots[m.slot].num_gpus}
-            taken = held | self._reserved | self._cloud.leaving()
-            machine = free_machine(slot, self._cloud.machines(), taken)
-            if machine is not None:
-                self._reserved.add(machine)
-                return machine
-            await asyncio.sleep(JOIN_LOOK_S)
-        return None
-
-    async def _join_at(self, name: str, number: int, slot: Slot) -> None:
+    def _spec(self, name: str, slot: Slot) -> NodeSpec:
         simulated = all(engine.kind == "simulated" for engine in self._engines(slot))
-        spec = NodeSpec(
+        return NodeSpec(
             run_id=self._run_id, node=name, accelerator=slot.accelerator, num_gpus=slot.num_gpus,
             declared_host=f"simulated:{name}" if simulated else None, ray_node_id=slot.machine,
             calibrations=tuple(self._calibrations), lease_s=self._lease_s,
         )  # fmt: skip
-        actor = None
-        try:
-            options = actor_options(slot) | (warm_options(self._run_id, number) if self._lease_s is not None else {})
-            actor = self._cloud.make_actor(spec, options)
-            facts = await self._facts(actor)
-            if self._lease_s is not None:
-                facts = await asyncio.wait_for(taken_over(actor, spec), TAKE_OVER_LIMIT_S)
-        except (RayError, TimeoutError):
-            if actor is not None:
-                self._kill(actor)
-            raise
-        urls = [urlsplit(engine.url).hostname or "" for engine in self._engines(slot) if engine.url]
-        hosts = frozenset([facts.host, *urls])
-        self._members[name] = _Member(actor, number, hosts, facts.ray_node_id or slot.machine)
-        line = f"{name} joined for {', '.join(slot.targets)}"
-        if facts.strangers:
-            line += f"; also there: {'; '.join(stranger.words for stranger in facts.strangers)}"
-        self._tell(Occurrence(NodeJoined(name, number, hosts), (Entry("node", facts),), name, line=line))
 
-    async def _facts(self, actor: Any) -> NodeFacts:
-        """First answer of a new actor. Raises TimeoutError when it cannot be expected any more."""
-        answer = asyncio.ensure_future(value(actor.facts.remote()))
-        try:
-            for _ in range(round(JOIN_TIMEOUT_S / JOIN_LOOK_S)):
-                done, _ = await asyncio.wait([answer], timeout=JOIN_LOOK_S)
-                if done:
-                    return answer.result()
-                if not self._cloud.machines():
-                    raise TimeoutError("no machine of the cluster is alive any more")
-            raise TimeoutError(
-                f"the cluster found no room for its actor within {JOIN_TIMEOUT_S:.0f} s: something else holds its "
-                "CPUs or GPUs (see ray status)"
-            )
-        finally:
-            answer.cancel()
+    def _held(self) -> set[str]:
+        """Machines whose GPUs nodes have."""
+        return {m.machine for m in self._living() if m.machine and self._slots[m.slot].num_gpus}
 
     def _engines(self, slot: Slot) -> list[EngineConfig]:
         return [engine_of(self._config, t) for t in self._config.targets if t.name in slot.targets]
@@ -451,8 +373,10 @@ class Fleet:
         decision = Decision(what="node_released", reason=f"{action.node}: {action.reason}")
         entry = Entry("decision", decision)
         self._tell(Occurrence(None, (entry,), action.node, line=f"{action.node} let go: {action.reason}"))
-        await closed(member.actor)
-        self._kill(member.actor)
+        try:
+            await closed(member.actor)
+        finally:
+            self._cloud.end(member.actor)
 
     # ----------------------------------------------------------------------------------------------------- tasks, units
 

@@ -5,7 +5,6 @@ any point finds on `--resume` what it had acted on.
 """
 
 import asyncio
-import json
 import platform
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -15,21 +14,22 @@ from functools import partial
 from pathlib import Path
 
 import ray
-from pydantic import JsonValue
 
 from raybench import __version__
 from raybench.config.read import digest
 from raybench.config.schema import RunConfig
 from raybench.driver.aside import begin
 from raybench.driver.chronicle import Chronicle
-from raybench.driver.cluster import Cluster, connect, disconnect, will_be_private
-from raybench.driver.fleet import JOIN_TIMEOUT_S, Fleet, FleetOrder, Occurrence
+from raybench.driver.cluster import Cluster, check_versions, connect, disconnect, will_be_private
+from raybench.driver.fleet import Fleet, FleetOrder, Occurrence
+from raybench.driver.joining import JOIN_TIMEOUT_S, Cloud
 from raybench.driver.machine import check_this_machine
+from raybench.driver.resumed import same_plan
 from raybench.driver.screen import Screen
 from raybench.driver.store import Mirror
-from raybench.driver.waiting import Surroundings, checked_slots
+from raybench.driver.waiting import Surroundings, Wish, checked_slots
 from raybench.driver.warm import end_warm
-from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, ClusterError, PlanError
+from raybench.errors import EXIT_SIGINT, EXIT_SIGTERM, ClusterError
 from raybench.ledger.bodies import ESTIMATE, Decision, PlanBody, RunBody
 from raybench.ledger.journal import Journal
 from raybench.ledger.view import RunView, fold
@@ -77,9 +77,6 @@ LOOK_S = 5.0
 
 LATE_JOIN_S = 3600.0
 """How long a node may still join a run that began with fewer; when all others are lost, it is waited for so long."""
-
-SHOWN_CHANGES = 8
-"""Differences between two configurations that a message shows."""
 
 SIGNAL_EXITS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM}
 
@@ -141,6 +138,7 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
         if will_be_private(order.address):
             check_this_machine(order.config)
         cluster = connect(order.address, num_cpu_slots(wanted))
+        wish = Wish(lambda _: None) if cluster.private else Wish()
         try:
             say(cluster.words)
             if order.keep_warm_s is not None and cluster.private:
@@ -150,15 +148,15 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
                 )
             if order.keep_warm_s is None and order.resume:
                 end_warm(order.run_id, say)
-            around = Surroundings(check=lambda _: ()) if cluster.private else Surroundings()
-            slots = checked_slots(wanted, order.wait_s, say, fewer=order.fewer, around=around)
+            world = Surroundings(request=wish.ask, check=(lambda _: ()) if cluster.private else check_versions)
+            slots = checked_slots(wanted, order.wait_s, say, fewer=order.fewer, around=world)
             if journal is None:
                 journal = Journal.create(order.folder)
             begun = _begin(journal, order, cluster, view)
             known = known_from([*order.earlier, *([view] if view else [])])
             units = longest_first((*order.plan.units, *added), expected_lengths(order.config, work, known))
             begun += _predict(journal, order, [unit for unit in units if unit.key not in settled], slots, known)
-            fleet = Fleet(_fleet_order(order, view), slots, first_name(view))
+            fleet = Fleet(_fleet_order(order, view), slots, first_name(view), Cloud(request=wish.ask))
             dispatcher = Dispatcher(
                 units, {i: slot.targets for i, slot in enumerate(slots)}, stay=order.stay,
                 done=view.done if view else (), done_samples=view.samples if view else (),
@@ -171,6 +169,7 @@ def run(order: Order, screen_of: Callable[[int, int], Screen], say: Callable[[st
                 loop = _Loop(dispatcher, (watch, searches), fleet, chronicle)
                 return asyncio.run(loop.run(len(slots), hold=order.hold))
         finally:
+            wish.take_back()
             disconnect()
     finally:
         if journal is not None:
@@ -187,49 +186,12 @@ def _open(order: Order) -> tuple[Journal | None, RunView | None, tuple[LedgerRec
     journal, records = Journal.resume(order.folder)
     try:
         view = fold(records)
-        _same_plan(view, order)
+        same_plan(view, order.config, order.plan, order.folder)
         _close_open_attempts(journal, records)
     except BaseException:
         journal.close()
         raise
     return journal, view, records
-
-
-def _same_plan(view: RunView, order: Order) -> None:
-    if view.plan is None or view.plan.digest == plan_digest(order.plan):
-        return
-    planned = () if view.plan is None else view.plan.plan.units
-    old = {unit.key for unit in planned if not isinstance(unit, CheckUnit)}
-    new = {unit.key for unit in order.plan.units if not isinstance(unit, CheckUnit)}
-    changes = _differences(view.config.model_dump(mode="json"), order.config.model_dump(mode="json"))
-    shown = [f"  {change}" for change in changes[:SHOWN_CHANGES]]
-    if len(changes) > SHOWN_CHANGES:
-        shown.append(f"  and {len(changes) - SHOWN_CHANGES} more")
-    raise PlanError(
-        "\n".join([
-            f"the configuration plans other work than {order.folder} holds: {len(old - new)} of its {len(old)} units "
-            f"are gone and {len(new - old)} are new. What differs (run folder -> now):",
-            *(shown or ["  nothing in the configuration: the rows of an eval, or raybench itself, have changed"]),
-            "Resume with the configuration that it was started with, or start a new run with another --out.",
-        ])
-    )  # fmt: skip
-
-
-def _differences(old: JsonValue, new: JsonValue, path: str = "") -> list[str]:
-    """Leaves of a configuration that differ, one line each."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = list(dict.fromkeys([*old, *new]))
-        pairs = [(name, old.get(name), new.get(name)) for name in names]
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = [(str(i), *pair) for i, pair in enumerate(zip(old, new, strict=True))]
-    else:
-        return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
-    return [line for name, a, b in pairs for line in _differences(a, b, f"{path}.{name}" if path else name)]
-
-
-def _short(value: JsonValue) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _close_open_attempts(journal: Journal, records: tuple[LedgerRecord, ...]) -> None:
@@ -311,7 +273,7 @@ class _Loop:
         self._chronicle = chronicle
         self._screen = chronicle.screen
         self._watchdog = Watchdog()
-        self._beats = Heartbeats(PING_EVERY_S)
+        self._beats = Heartbeats(PING_EVERY_S, leased=fleet.leased)
         self._signal: int | None = None
         self._drain_ends_s: float | None = None
         """On the event loop's clock; None = nobody asked for an end."""

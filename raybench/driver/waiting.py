@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ray.autoscaler.sdk import request_resources
+from ray.exceptions import RayError
 
 from raybench.driver.cluster import check_versions, machines
 from raybench.errors import ClusterError
@@ -14,9 +16,29 @@ LOOK_S = 5.0
 REPORT_EVERY_S = 60.0
 
 
-def _request(wanted: list[dict[str, float]]) -> None:
+def _send(wanted: list[dict[str, float]]) -> None:
     # Without an autoscaler nobody reads it.
     request_resources(bundles=wanted)
+
+
+class Wish:
+    """What the autoscaler was asked to bring. It stands until another takes its place, even when its driver is gone."""
+
+    def __init__(self, send: Callable[[list[dict[str, float]]], None] = _send) -> None:
+        """`send` replaces the wish of this cluster."""
+        self._send = send
+        self._standing = False
+
+    def ask(self, wanted: list[dict[str, float]]) -> None:
+        """Ask for so many machines in all, those that are there included; an empty list takes the wish back."""
+        self._send(wanted)
+        self._standing = bool(wanted)
+
+    def take_back(self) -> None:
+        """Ask for nothing any more, if anything was asked for."""
+        if self._standing:
+            with suppress(RayError):  # the cluster may be gone
+                self.ask([])
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +47,7 @@ class Surroundings:
 
     machines: Callable[[], tuple[Machine, ...]] = machines
     """Machines that are alive."""
-    request: Callable[[list[dict[str, float]]], None] = _request
+    request: Callable[[list[dict[str, float]]], None] = _send
     """Tells the autoscaler what to bring; an empty list takes the wish back."""
     now_s: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep

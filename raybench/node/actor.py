@@ -28,11 +28,16 @@ class NodeActor:
     """One actor on one whole machine. `control` calls get through while others run."""
 
     def __init__(self, spec: NodeSpec) -> None:
+        self._words = f"{spec.run_id} {spec.node} {spec.accelerator}"
         # A worker is a child of its machine's raylet.
         raylet = os.getppid()
         threading.Thread(target=_die_with, args=(raylet,), name="raybench-raylet-watch", daemon=True).start()
         self._session = NodeSession(spec, partial(make_engine, watch_pids=(raylet,)))
         self._lease = None if spec.lease_s is None else Lease(spec.lease_s, self._end)
+
+    def __repr__(self) -> str:
+        """Run, node and accelerator, as Ray's dashboard and logs show them; Ray asks once, when it is made."""
+        return f"NodeActor({self._words})"
 
     @ray.method(concurrency_group="control")
     def facts(self) -> NodeFacts:
@@ -49,18 +54,20 @@ class NodeActor:
         """Serve this session of the driver, behind whatever an earlier one has left to do here."""
         self._renew()
         # Its machine is where it was made, whatever this session would have chosen.
-        here = ray.get_runtime_context().get_node_id()
-        self._session.adopt(replace(spec, ray_node_id=spec.ray_node_id and here))
+        self._session.adopt(replace(spec, ray_node_id=ray.get_runtime_context().get_node_id()))
 
     @ray.method(concurrency_group="work")
     def start_engine(self, launch: Launch) -> Iterator[str | EngineFacts]:
         """Progress lines, then the facts. Raises what the session raises."""
+        self._renew()
         yield from _stream(lambda progress: iter([self._session.start_engine(launch, progress)]))
 
     @ray.method(concurrency_group="work")
     def run_unit(self, unit: Unit, engines_on_host: int) -> Iterator[str | SampleRecord | Calibration | UnitResult]:
         """Progress lines, samples and calibrations as they come, then one UnitResult. Blocks of samples are
         called in `SAMPLES`."""
+        # Its items renew nothing: they come whether or not a driver is left to take them.
+        self._renew()
         yield from _stream(lambda progress: self._session.run(unit, engines_on_host, progress))
 
     @ray.method(concurrency_group="control")
@@ -76,6 +83,7 @@ class NodeActor:
     @ray.method(concurrency_group="work")
     def stop_engine(self) -> None:
         """Stop the engine."""
+        self._renew()
         self._session.stop_engine()
 
     @ray.method(concurrency_group="control")

@@ -142,12 +142,24 @@ def bundles(wanted: Sequence[Demand]) -> list[dict[str, float]]:
         if demand.gpus_per_node:
             kind = (demand.accelerator, demand.gpus_per_node)
             most[kind] = max(most.get(kind, 0), demand.nodes)
-    return [
-        # A thousandth is what Ray itself takes for `accelerator_type=...`.
-        {"GPU": float(gpus), "CPU": 1.0, f"accelerator_type:{accelerator}": 0.001}
-        for (accelerator, gpus), nodes in most.items()
-        for _ in range(nodes)
-    ] + [{"CPU": 1.0} for _ in range(num_cpu_slots(wanted))]
+    return [_bundle(*kind) for kind, nodes in most.items() for _ in range(nodes)] + [
+        {"CPU": 1.0} for _ in range(num_cpu_slots(wanted))
+    ]
+
+
+def more_bundles(waiting: Sequence[Slot], machines: Sequence[Machine]) -> list[dict[str, float]]:
+    """What an autoscaler must be asked for so that every slot that waits gets a machine of its own.
+
+    A wish is for the whole cluster: a machine that is there, though in use or about to be taken away, would meet it.
+    """
+    kinds = dict.fromkeys((slot.accelerator, slot.num_gpus) for slot in waiting)
+    there = {m.id: _bundle(a, m.num_gpus) for a, gpus in kinds for m in machines if _fits(m, a, gpus)}
+    return [*there.values(), *(_bundle(slot.accelerator, slot.num_gpus) for slot in waiting)]
+
+
+def _bundle(accelerator: str, gpus: float) -> dict[str, float]:
+    # A thousandth is what Ray itself takes for `accelerator_type=...`.
+    return {"GPU": float(gpus), "CPU": 1.0, f"accelerator_type:{accelerator}": 0.001}
 
 
 def _match(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[list[Slot], list[str]]:

@@ -3,7 +3,7 @@
 Ray takes a process that is paused, or a machine behind a torn line, for alive for a minute or for ever. Whatever such a
 node is given waits, so that it is asked for a sign of life every few seconds: one that has not answered for a while is
 suspect and gets nothing new, and one that is suspect for long is lost. One question at a time is open for each node,
-and one that has just sent a result is not asked.
+and one that has just sent a result is not asked, unless it has a lease: what it sends tells it nothing of its driver.
 
 A driver that was itself busy or stopped has heard of nothing: when a look comes late, every open question counts from
 that look, and a suspect's as if it had just become one.
@@ -47,9 +47,10 @@ class _Asked:
 class Heartbeats:
     """What was asked and not answered yet."""
 
-    def __init__(self, every_s: float = PING_EVERY_S) -> None:
-        """`every_s`: how often `look` is going to be called."""
+    def __init__(self, every_s: float = PING_EVERY_S, *, leased: bool = False) -> None:
+        """`every_s`: how often `look` is going to be called. `leased`: every question renews the lease of a node."""
         self._every_s = every_s
+        self._leased = leased
         self._asked: dict[str, _Asked] = {}
         self._heard_s: dict[str, float] = {}
         self._looked_s: float | None = None
@@ -59,8 +60,10 @@ class Heartbeats:
         self._heard_s[node] = now_s
 
     def asked(self, node: str, now_s: float) -> bool:
-        """True if the node is to be asked now; False while a question is open, or when it has just been heard."""
-        if node in self._asked or now_s - self._heard_s.get(node, -self._every_s) < self._every_s:
+        """True if the node is to be asked now; False while a question is open, or when one without a lease has just
+        been heard."""
+        just_heard = now_s - self._heard_s.get(node, -self._every_s) < self._every_s
+        if node in self._asked or (just_heard and not self._leased):
             return False
         self._asked[node] = _Asked(now_s)
         return True

@@ -17,6 +17,7 @@ import asyncio
 import io
 import json
 import os
+import platform
 import random
 import sys
 import tempfile
@@ -39,8 +40,10 @@ import ray  # noqa: E402
 from ledger_builder import config, measurement, simulated_targets  # noqa: E402
 from rich.console import Console  # noqa: E402
 
+from raybench import __version__  # noqa: E402
 from raybench.driver.chronicle import Chronicle  # noqa: E402
-from raybench.driver.fleet import Cloud, Fleet, FleetOrder  # noqa: E402
+from raybench.driver.fleet import Fleet, FleetOrder  # noqa: E402
+from raybench.driver.joining import Cloud  # noqa: E402
 from raybench.driver.run import _Loop  # noqa: E402
 from raybench.driver.screen import Screen  # noqa: E402
 from raybench.ledger.bodies import PlanBody, RunBody  # noqa: E402
@@ -84,7 +87,7 @@ class Sleeper:
     def facts(self) -> NodeFacts:
         return NodeFacts(
             node=self._spec.node, host=self._spec.node, accelerator="CPU", num_cpus=1, memory_bytes=1, kernel="k",
-            python_version="3", raybench_version="0", clock_unix_s=0,
+            python_version=platform.python_version(), raybench_version=__version__, clock_unix_s=0,
         )  # fmt: skip
 
     @ray.method(concurrency_group="control")

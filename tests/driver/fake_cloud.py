@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
-from raybench.driver.fleet import Cloud
+from raybench.driver.cluster import driver_versions
+from raybench.driver.joining import Cloud
 from raybench.node.session import NodeSpec
 from raybench.plan.demands import Machine
 from raybench.records import EngineFacts, NodeFacts
@@ -13,9 +15,11 @@ MACHINE = Machine("ray-node", "127.0.0.1", 2, 0, ())
 
 
 def node_facts(spec: NodeSpec) -> NodeFacts:
+    python, ray, raybench = driver_versions()
     return NodeFacts(
-        node=spec.node, host=spec.declared_host or "boot-id", accelerator="CPU", num_cpus=1, memory_bytes=1,
-        kernel="k", python_version="3", raybench_version="0", clock_unix_s=0,
+        node=spec.node, host=spec.declared_host or "boot-id", accelerator=spec.accelerator, num_cpus=1, memory_bytes=1,
+        ray_node_id=spec.ray_node_id,
+        kernel="k", python_version=python, ray_version=ray, raybench_version=raybench or "", clock_unix_s=0,
     )  # fmt: skip
 
 
@@ -92,7 +96,7 @@ class FakeActor:
         yield "http://127.0.0.1:1", 1
 
     async def _adopt(self, spec: NodeSpec) -> AsyncIterator[Any]:
-        self.spec = spec
+        self.spec = replace(spec, ray_node_id=self.spec.ray_node_id)  # it stays where it is
         yield None
 
     async def _withdraw(self, key: str) -> AsyncIterator[Any]:
@@ -116,11 +120,22 @@ class FakeCloud:
         self._kinds = kinds
         self.machines = machines
         self.leaving: frozenset[str] = frozenset()
+        self.warm: dict[str, FakeActor] = {}
+        """What earlier sessions have left, by name."""
+        self.options: list[dict[str, Any]] = []
+        """Ray's options of every actor that was made."""
+
+        self.requests: list[list[dict[str, float]]] = []
+        """What the autoscaler was asked for."""
 
     def cloud(self) -> Cloud:
-        return Cloud(self._make, self._kill, lambda: self.machines, lambda: self.leaving)
+        return Cloud(
+            self._make, self._kill, lambda: self.machines, lambda: self.leaving, lambda _: self.warm,
+            self.requests.append,
+        )  # fmt: skip
 
     def _make(self, spec: NodeSpec, options: dict[str, Any]) -> FakeActor:
+        self.options.append(options)
         kind = self._kinds[min(len(self.actors), len(self._kinds) - 1)]
         self.actors.append(kind(spec))
         return self.actors[-1]

@@ -18,10 +18,11 @@ from ray.exceptions import (
 
 from raybench.config.schema import EngineConfig, ModelConfig, OneBatchSweep, RunConfig, SimulatedConfig, TargetConfig
 from raybench.driver import fleet as fleet_module
+from raybench.driver import joining
 from raybench.driver.fleet import Entry, Fleet, FleetOrder, Occurrence
 from raybench.errors import EngineRefused
 from raybench.ledger.bodies import Decision
-from raybench.node.session import UnitResult
+from raybench.node.session import NodeSpec, UnitResult
 from raybench.plan.demands import Machine, Slot
 from raybench.plan.events import (
     EngineFailed,
@@ -250,8 +251,8 @@ class Silent(FakeActor):
 def test_an_actor_that_never_answers_is_a_lost_slot(
     clouds: FakeCloud, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_module, "JOIN_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.05)
+    monkeypatch.setattr(joining, "JOIN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(joining, "JOIN_LOOK_S", 0.05)
 
     async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
         told = await heard()
@@ -283,7 +284,7 @@ def dying(times: int, error: RayError) -> FakeCloud:
 def test_an_actor_that_dies_before_it_joins_is_made_again_a_few_times(
     times: int, joins: bool, error: RayError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.01)
+    monkeypatch.setattr(joining, "JOIN_LOOK_S", 0.01)
     clouds = dying(times, error)
 
     async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
@@ -359,7 +360,7 @@ def test_a_node_on_a_drained_machine_leaves_once_and_is_let_go_when_its_engine_i
 
 
 def test_a_slot_whose_machine_is_gone_takes_the_next_one_that_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.02)
+    monkeypatch.setattr(joining, "JOIN_LOOK_S", 0.02)
     clouds = FakeCloud(FakeActor, machines=())
 
     async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
@@ -372,8 +373,49 @@ def test_a_slot_whose_machine_is_gone_takes_the_next_one_that_comes(monkeypatch:
     play(clouds, script, GPU_SLOT, join_limit_s=30)
 
 
+def bundle(gpus: int) -> dict[str, float]:
+    return {"GPU": float(gpus), "CPU": 1.0, "accelerator_type:H200": 0.001}
+
+
+def test_a_slot_without_a_machine_is_wished_for_beside_those_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "JOIN_LOOK_S", 0.02)
+    clouds = FakeCloud(FakeActor, machines=(gpus(M0),))
+
+    async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await join(heard)
+        assert clouds.requests == []
+        clouds.leaving = frozenset([M0])
+        fleet.do(ReplaceNode(0))
+        await asyncio.sleep(0.1)
+        # A wish is for the whole cluster: one machine would be the one that is drained.
+        assert clouds.requests == [[bundle(8), bundle(8)]]
+        clouds.machines = ()
+        await asyncio.sleep(0.1)
+        assert clouds.requests[1:] == [[bundle(8)]]
+        clouds.machines = (gpus(M1),)
+        await join(heard)
+        assert clouds.requests[2:] == [[]], "the autoscaler would bring it again when it is no longer needed"
+
+    play(clouds, script, GPU_SLOT, join_limit_s=30)
+
+
+def test_a_wish_is_taken_back_when_its_slot_is_lost_or_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "JOIN_LOOK_S", 0.05)
+    clouds = FakeCloud(FakeActor, machines=())
+
+    async def lost(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        assert isinstance((await heard()).event, SlotLost)
+
+    async def ended(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
+        await asyncio.sleep(0.1)
+
+    play(clouds, lost, GPU_SLOT, join_limit_s=0.1)
+    play(clouds, ended, GPU_SLOT, join_limit_s=30)
+    assert clouds.requests == [[bundle(8)], [], [bundle(8)], []]
+
+
 def test_a_node_without_gpus_is_made_anywhere_once_its_machine_may_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.01)
+    monkeypatch.setattr(joining, "JOIN_LOOK_S", 0.01)
     clouds = dying(1, RayActorError())
 
     async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
@@ -401,7 +443,7 @@ def test_stand_ins_on_a_machine_do_not_keep_a_real_node_off_it() -> None:
 
 
 def test_two_slots_never_take_the_same_machine_and_the_one_without_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_module, "JOIN_LOOK_S", 0.05)
+    monkeypatch.setattr(joining, "JOIN_LOOK_S", 0.05)
     clouds = FakeCloud(FakeActor, machines=(gpus(M1),))
 
     async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
@@ -430,6 +472,9 @@ def test_an_overdue_unit_is_ended_at_its_node_and_a_node_that_does_not_is_lost()
     assert clouds.actors[0].killed and "end_unit" in clouds.actors[0].calls
 
 
+WARM = NodeSpec("run", "n0", "CPU", 0, None, lease_s=90.0)
+
+
 class TakenOver(FakeActor):
     async def _start_engine(self, launch: Any) -> AsyncIterator[Any]:
         async for item in super()._start_engine(launch):
@@ -438,22 +483,25 @@ class TakenOver(FakeActor):
 
 @pytest.mark.parametrize("leaves", [True, False])
 def test_nodes_with_a_lease_have_names_are_taken_over_and_left_or_ended(leaves: bool) -> None:
-    clouds, asked = FakeCloud(TakenOver), list[dict[str, Any]]()
-    make = clouds._make
-    clouds._make = lambda spec, options: (asked.append(options), make(spec, options))[1]  # type: ignore[method-assign]
+    clouds = FakeCloud(FakeActor)
+    warm = clouds.warm["run.slot0.n0.abcdef"] = TakenOver(WARM)
 
     async def script(fleet: Fleet, heard: Callable[[], Awaitable[Occurrence]]) -> None:
         await join(heard)
+        fleet.make_node(1)
+        await join(heard)
         fleet.do(StartEngine("n0", "a", 0))
         assert ((await heard()).line or "").startswith("n0 a: taken over from n0.0 after 0.0 s at")
-        assert clouds.actors[0].calls[:4] == ["facts", "cancel", "adopt", "facts"]
+        assert warm.calls[:4] == ["facts", "cancel", "adopt", "facts"]
         said = fleet.leave_warm() if leaves else []
         assert said == ["n0: its server stays up for 90 s, for --resume with --keep-warm"] * leaves
 
-    play(clouds, script, lease_s=90.0)
-    assert asked[0]["name"] == "run.slot0" and asked[0]["lifetime"] == "detached" and asked[0]["get_if_exists"]
-    assert clouds.actors[0].killed is not leaves
-    assert ("close" in clouds.actors[0].calls) is not leaves
+    play(clouds, script, SLOT, SLOT, lease_s=90.0)
+    (asked,) = clouds.options
+    assert asked["name"].startswith("run.slot1.n1.") and asked["lifetime"] == "detached"
+    assert "get_if_exists" not in asked and "adopt" not in clouds.actors[0].calls
+    assert warm.killed is not leaves
+    assert ("close" in warm.calls) is not leaves
 
 
 def test_nodes_without_a_lease_are_not_left() -> None:

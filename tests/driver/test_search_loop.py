@@ -55,7 +55,11 @@ class Calibrating(Serving):
 
 
 def _session(
-    config: RunConfig, folder: Path, view: RunView | None = None, actor: type[FakeActor] = Serving
+    config: RunConfig,
+    folder: Path,
+    view: RunView | None = None,
+    actor: type[FakeActor] = Serving,
+    keep_warm_s: float | None = None,
 ) -> tuple[FakeCloud, str]:
     """One session of the driver on a run folder; what the screen said."""
     plan = expand(config, {})
@@ -78,9 +82,8 @@ def _session(
 
     async def body_of() -> None:
         machines = tuple(Slot(None, "CPU", 0, 0.0, names) for names in slots.values())
-        fleet = Fleet(
-            _fleet_order(Order(config, plan, folder, "r", False, "local", False, ()), view), machines, 0, cloud.cloud()
-        )
+        order = Order(config, plan, folder, "r", False, "local", False, (), keep_warm_s=keep_warm_s)
+        fleet = Fleet(_fleet_order(order, view), machines, 0, cloud.cloud())
         with Screen(Console(file=out, force_terminal=False, width=200), len(plan.units), 0) as screen:
             rules = (Watch(config, plan, {}, view), Searches(plan, view))
             chronicle = Chronicle(journal, screen, tuple(read(folder)), None)
@@ -124,6 +127,31 @@ def test_the_node_of_every_result_has_been_heard(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(driver_run, "Heartbeats", Ear)
     _session(serving_config(SEARCH), tmp_path / "run")
     assert heard == [record.node for record in read(tmp_path / "run") if record.kind == "unit_done"]
+
+
+def test_nodes_with_a_lease_are_asked_whatever_they_send(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sends its results within two looks: without a question the lease of a busy node would run out."""
+    asked: list[bool] = []
+
+    class Busy(heartbeat.Heartbeats):
+        def asked(self, node: str, now_s: float) -> bool:
+            self.heard(node, now_s)
+            asked.append(super().asked(node, now_s))
+            return asked[-1]
+
+    class Slow(Serving):
+        async def _run_unit(self, unit: Any, engines_on_host: int) -> AsyncIterator[Any]:
+            await asyncio.sleep(0.2)
+            async for item in super()._run_unit(unit, engines_on_host):
+                yield item
+
+    monkeypatch.setattr(driver_run, "Heartbeats", Busy)
+    monkeypatch.setattr(driver_run, "PING_EVERY_S", 0.05)
+    for keep_warm_s in (None, 60.0):
+        asked.clear()
+        cloud, _ = _session(serving_config(SEARCH), tmp_path / str(keep_warm_s), actor=Slow, keep_warm_s=keep_warm_s)
+        assert len(asked) > 10
+        assert any(asked) == (keep_warm_s is not None) == any("ping" in actor.calls for actor in cloud.actors)
 
 
 def test_a_killed_driver_goes_on_with_the_next_probe(tmp_path: Path) -> None:

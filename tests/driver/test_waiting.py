@@ -2,12 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from ray.exceptions import RpcError
 
-from raybench.driver.waiting import Surroundings, await_slots, checked_slots, some_slots
+from raybench.config.schema import RunConfig
+from raybench.driver import run as driver_run
+from raybench.driver import waiting
+from raybench.driver.run import Order
+from raybench.driver.waiting import Surroundings, Wish, await_slots, checked_slots, some_slots
 from raybench.errors import ClusterError
 from raybench.plan.demands import Demand, Machine
+from raybench.plan.expand import expand
 
 WANTED = [Demand("h", "H200", 2, 8, False), Demand("h4", "H200", 1, 8, False), Demand("b", "B200", 1, 8, False)]
 HEAD = Machine("head", "10.0.0.1", 16, 0, ())
@@ -134,3 +141,56 @@ def test_a_lost_machine_that_no_target_needs_costs_nothing() -> None:
     there = {0: machine("2", "H200"), -1: machine("3", "H200"), -2: machine("4", "B200"), -3: machine("9", "A100")}
     cluster = Cluster(there, ghosts={"9"})
     assert len(checked_slots(WANTED, 0, cluster.said.append, fewer=False, around=cluster.around())) == 3
+
+
+def test_a_wish_is_taken_back_once_and_only_where_one_stands() -> None:
+    sent: list[list[dict[str, float]]] = []
+    wish = Wish(sent.append)
+    wish.take_back()
+    assert sent == []
+    wish.ask([{"CPU": 1.0}])
+    wish.take_back()
+    wish.take_back()
+    assert sent == [[{"CPU": 1.0}], []]
+
+
+def test_a_cluster_that_is_gone_does_not_hide_why_the_run_ends() -> None:
+    def send(wanted: list[dict[str, float]]) -> None:
+        if not wanted:
+            raise RpcError("no head")
+
+    wish = Wish(send)
+    wish.ask([{"CPU": 1.0}])
+    wish.take_back()
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_start_that_is_refused_leaves_no_wish(private: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[object] = []
+    there = (machine("2", "H200"),)
+
+    def refuse(where: Sequence[Machine]) -> tuple[str, ...]:
+        raise ClusterError("another version")
+
+    def request(bundles: object) -> None:
+        sent.append(bundles)
+
+    monkeypatch.setattr(waiting, "request_resources", request)
+    monkeypatch.setattr(driver_run, "will_be_private", lambda _: False)
+    monkeypatch.setattr(driver_run, "connect", lambda *_: driver_run.Cluster("a cluster", private))
+    monkeypatch.setattr(driver_run, "disconnect", lambda: sent.append("disconnected"))
+    monkeypatch.setattr(driver_run, "check_versions", refuse)
+    monkeypatch.setattr(driver_run, "Surroundings", lambda **seams: Surroundings(lambda: there, **seams))
+    monkeypatch.setattr(driver_run, "Journal", None)  # the private cluster, which is not asked for versions, ends here
+    config = RunConfig.model_validate(
+        {
+            "name": "x", "model": {"path": "m"},
+            "targets": [{"name": "h", "accelerator": "H200", "nodes": 2, "gpus_per_node": 1}],
+            "engine": {"kind": "sglang"}, "perf": [{"batch_sizes": [1], "input_tokens": 4, "output_tokens": 4}],
+        }
+    )  # fmt: skip
+    order = Order(config, expand(config, {}), tmp_path, "r", False, "auto", False, (), fewer=True)
+    with pytest.raises(AttributeError if private else ClusterError, match="None" if private else "another version"):
+        driver_run.run(order, lambda *_: None, lambda _: None)  # type: ignore[arg-type,return-value]
+    wished = [{"GPU": 1.0, "CPU": 1.0, "accelerator_type:H200": 0.001}] * 2
+    assert sent == (["disconnected"] if private else [wished, [], "disconnected"])

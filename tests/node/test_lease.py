@@ -1,8 +1,10 @@
 """A node outlives its driver for as long as its lease says, and is handed on with the engine that is up."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulated_engines import simulated_launch, timing
@@ -95,3 +97,43 @@ def test_what_runs_for_the_session_before_is_ended_first(tmp_path: Path) -> None
         assert result.failure is not None and result.failure.cause == "stopped"
     finally:
         session.close()
+
+
+class Renewals:
+    """A lease that counts."""
+
+    num = 0
+
+    def renew(self) -> None:
+        self.num += 1
+
+
+class Sends:
+    """A session whose every call ends at once, or with three items."""
+
+    def start_engine(self, launch: object, progress: object) -> str:
+        return "facts"
+
+    def run(self, unit: object, engines_on_host: int, progress: object) -> Iterator[int]:
+        yield from range(3)
+
+    def stop_engine(self) -> None:
+        pass
+
+
+def test_what_the_driver_asks_for_renews_a_lease_and_what_the_node_sends_does_not() -> None:
+    node: Any = actor_module.NodeActor.__new__(actor_module.NodeActor)
+    node._lease, node._session = Renewals(), Sends()
+    node.ping()
+    assert list(node.start_engine(None)) == ["facts"]
+    assert list(node.run_unit(None, 1)) == [0, 1, 2]
+    node.stop_engine()
+    assert node._lease.num == 4
+
+
+def test_an_actor_says_in_rays_dashboard_which_node_it_is() -> None:
+    node = actor_module.NodeActor(replace(WARM, lease_s=None))
+    try:
+        assert repr(node) == "NodeActor(run-of-a-test n0 CPU)"
+    finally:
+        node.close()

@@ -62,3 +62,14 @@ def test_a_driver_that_was_away_has_heard_of_nothing_and_suspects_nobody_for_it(
     assert beats.look(9000.0) == [], "nor lost"
     [(lost_s, lost)] = looks(beats, 9002.0, 9000.0 + LOST_AFTER_S)
     assert lost.lost and lost_s >= 9000.0 + LOST_AFTER_S - SUSPECT_AFTER_S
+
+
+def test_a_node_with_a_lease_is_asked_however_much_it_sends() -> None:
+    beats, asked_s = Heartbeats(leased=True), list[float]()
+    for second in range(60):
+        beats.heard("n0", second)
+        if beats.asked("n0", second):
+            asked_s.append(second)
+            assert not beats.asked("n0", second), "one question at a time"
+            beats.answered("n0")
+    assert len(asked_s) == 60, "its lease would be over although its driver is there"
