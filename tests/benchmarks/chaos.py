@@ -3,7 +3,8 @@
 Every schedule is a whole run with one to three faults at random moments, resumed where the driver died: of three fake
 GPU nodes with simulated engines, or of two nodes with a real SGLang CPU server each (`--sglang`, minutes a schedule).
 It must give what the undisturbed run gives (samples, replies, scores, verdict), end every attempt once and leave no
-process. Prints a line for each, and the time lost by kind of fault; exit code 1 if a schedule gave something else.
+process. Prints a line for each (a fault in brackets came when the run had ended, or met nothing to strike), and the
+time lost by kind of fault; exit code 1 if a schedule gave something else.
 
 As root every machine is a network namespace, so that silence is among the faults: a blink of 8 s, and a partition of
 90 s, which Ray takes for the machine's end. A paused node is a worker that is stopped for a while; a full disk is a
@@ -157,12 +158,14 @@ def schedule(seed: int, *, is_root: bool) -> list[tuple[str, int]]:
     return sorted(((rng.choice(kinds), rng.randint(1, 6)) for _ in range(rng.randint(1, 3))), key=lambda one: one[1])
 
 
-def play(seed: int, path: Path, nodes: Nodes, folder: Path) -> tuple[list[str], dict[str, Any]]:
-    """One schedule; returns the faults that were played and what the run came to."""
+def play(seed: int, path: Path, nodes: Nodes, folder: Path) -> tuple[list[str], list[str], dict[str, Any]]:
+    """One schedule; returns the faults that were played, those that met nothing to strike, and what the run came to."""
     disk = SmallDisk(folder)
     out = folder / "out"
     words = [str(path), "--address", nodes.address, "--wait-for-nodes-s", "60"]
-    left, played = schedule(seed, is_root=is_alone()), []
+    left = schedule(seed, is_root=is_alone())
+    played: list[str] = []
+    missed: list[str] = []
     try:
         for number in range(6):
             place = ["--resume", str(out)] if number else ["--out", str(out)]
@@ -174,7 +177,8 @@ def play(seed: int, path: Path, nodes: Nodes, folder: Path) -> tuple[list[str], 
                     try:
                         FAULTS[kind](run, nodes)
                     except (AssertionError, OSError):
-                        continue  # what it would have struck is not there any more
+                        missed.append(kind)  # what it would have struck is not there any more
+                        continue
                     played.append(kind)
                     if kind in ENDS_DRIVER:
                         break
@@ -188,7 +192,7 @@ def play(seed: int, path: Path, nodes: Nodes, folder: Path) -> tuple[list[str], 
         if played[-1:] == ["publisher"]:
             assert finished(out, *words, "--resume", str(out))[0] == 0
         assert_each_attempt_ended_once(records(out))
-        return played, judged(out)
+        return played, [*missed, *(kind for kind, _ in left)], judged(out)
     finally:
         disk.close()
 
@@ -226,13 +230,14 @@ def main(num: int, first: int, *, sglang: bool) -> int:
         for seed in range(first, first + num):
             began = time.monotonic()
             try:
-                played, seen = play(seed, path, nodes, folder / f"run{seed}")
+                played, missed, seen = play(seed, path, nodes, folder / f"run{seed}")
                 same = seen == expected
             except AssertionError as error:
-                played, same = [str(error)[-600:]], False
+                played, missed, same = [str(error)[-600:]], [], False
             seconds = time.monotonic() - began - calm_s
             bad += not same
-            print(f"{seed}: {'same' if same else 'NOT THE SAME'}, {seconds:+.1f} s: {', '.join(played)}", flush=True)
+            words = ", ".join([*played, *(f"({kind})" for kind in missed)])
+            print(f"{seed}: {'same' if same else 'NOT THE SAME'}, {seconds:+.1f} s: {words}", flush=True)
             if len(played) == 1 and same:
                 lost[played[0]].append(seconds)
     finally:

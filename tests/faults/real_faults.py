@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -106,12 +107,33 @@ def server_of(run: CliRun, *targets: str) -> int:
 
 
 def owners(server: int) -> tuple[int, int]:
-    """(worker, raylet) above an engine's process; SGLang's has a guardian between itself and the worker."""
-    worker, above = server, parent(server)
-    while not _is_raylet(above):
-        assert above > 1, f"no raylet above process {server}"
-        worker, above = above, parent(above)
-    return worker, above
+    """(worker, raylet) behind an engine's process. SGLang's parent is its guardian, which has left the worker's tree:
+    it watches the raylet, and the worker holds the other end of its pipe.
+    """
+    above = parent(server)
+    words = command_line(above).split()
+    if not any(word.endswith("guardian.py") for word in words):
+        return above, parent(above)
+    raylet = next(pid for pid in _watched(above) if _is_raylet(pid))
+    pipe = _files(above)[words[-1]]
+    worker = next(pid for pid in descendants(raylet) if pipe in _files(pid).values())
+    return worker, raylet
+
+
+def _watched(pid: int) -> list[int]:
+    """Processes of which a process holds a descriptor."""
+    about = [path.read_text() for path in Path(f"/proc/{pid}/fdinfo").iterdir()]
+    lines = [line.split() for text in about for line in text.splitlines()]
+    return [int(words[1]) for words in lines if words[0] == "Pid:"]
+
+
+def _files(pid: int) -> dict[str, str]:
+    """What the descriptors of a process lead to."""
+    found: dict[str, str] = {}
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found[path.name] = str(path.readlink())
+    return found
 
 
 def _is_raylet(pid: int) -> bool:
