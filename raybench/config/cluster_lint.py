@@ -1,7 +1,8 @@
 """Lints a `ray up` file: what Ray's own schema lets through, and what then costs an hour of eight GPUs. Pure."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
 from raybench.config.instances import INSTANCES, Instance
@@ -13,12 +14,13 @@ MIN_SHM_GIB = 32
 MIN_IDLE_MINUTES = 15
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _EXAMPLE = re.compile(
-    r"\b(192\.0\.2|198\.51\.100|203\.0\.113)\.\d+\b|\bami-0{8,}\b|\bcr-0{8,}\b|\bmy-(project|\w+-(reservation|image))\b"
+    r"\b(192\.0\.2|198\.51\.100|203\.0\.113)\.\d+\b|\bami-0{8,}\b|\bcr-0{8,}\b|\bmy-(project|\w+-reservation|(docker|gpu)-image)\b"
     r"|\bexample\.(com|org)\b|\bzones/ZONE\b"
 )
 """Addresses and names that are reserved for documentation, and ids that nobody has."""
 _BARE = re.compile(r"(docker\.io/)?lmsysorg/sglang\b")
-_BUILT = re.compile(r"\bdocker build\b[^|;&]*?\s(?:-t|--tag)[ =]*(\S+)")
+_BUILD = re.compile(r"\bdocker (?:buildx )?build\b[^|;&]*")
+_TAG = re.compile(r"\s(?:-t|--tag)[ =]*[\"']?([^\s\"']+)")
 
 CLOUDS = ("aws", "gcp")
 _SIZES = {"": 1 / 2**30, "b": 1 / 2**30, "k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
@@ -95,7 +97,10 @@ def _image_made(top: Leaf, image: Leaf) -> Iterator[Lint]:
             "Build an image from it with rsync and openssh-client, as cluster.yaml does in initialization_commands.",
         )  # fmt: skip
     commands = top["initialization_commands"]
-    built = [tag for text in commands.texts() for tag in _BUILT.findall(text)]
+    builds = [build for text in commands.texts() for build in _BUILD.findall(text)]
+    built = [tag for build in builds for tag in _TAG.findall(build)]
+    if any("$" in tag for tag in built):
+        return  # what it comes to is the host's to say
     if built and image.text not in built and "/" not in image.text:
         yield image.lint(
             "image_not_built", "error",
@@ -154,15 +159,35 @@ def _run_options(top: Leaf) -> Iterator[Lint]:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a container finds outside of itself, and where it looks for models and puts temporary files."""
+
+    targets: tuple[str, ...]
+    """Folders that are mounted."""
+    models: str
+    temporary: str
+
+    def holds(self, folder: str) -> bool:
+        return any(held_by(target, folder) for target in self.targets)
+
+
+def outside(targets: Iterable[str], env: Mapping[str, str]) -> Outside:
+    """Of a container with these mounts and variables."""
+    models = env.get("HF_HUB_CACHE") or env.get("HF_HOME") or "/root/.cache/huggingface"
+    return Outside(tuple(target.rstrip("/") for target in targets), models, env.get("TMPDIR") or "/tmp")
+
+
 def _mounts(top: Leaf) -> Iterator[Lint]:
     if not _images(top):
         return
-    workers, head = _options(top), _options(top, workers=False)
-    settings = [setting.partition("=") for setting in _after(workers, "-e", "--env")]
-    env = {name: value for name, _, value in settings}
-    models = env.get("HF_HUB_CACHE") or env.get("HF_HOME") or "/root/.cache/huggingface"
-    temporary = env.get("TMPDIR") or "/tmp"
-    yield from mount_lints(top["docker"]["run_options"], _targets(workers), _targets(head), models, temporary)
+    workers, head = (_outside(_options(top, workers=workers)) for workers in (True, False))
+    yield from mount_lints(top["docker"]["run_options"], workers, head)
+
+
+def _outside(words: list[str]) -> Outside:
+    settings = [setting.partition("=") for setting in _after(words, "-e", "--env")]
+    return outside(_targets(words), {name: value for name, _, value in settings})
 
 
 def _targets(words: list[str]) -> list[str]:
@@ -173,30 +198,23 @@ def _targets(words: list[str]) -> list[str]:
     return targets + [folder for key, _, folder in parts if key in keys]
 
 
-def mount_lints(
-    place: Leaf, workers: Iterable[str], head: Iterable[str], models: str, temporary: str
-) -> Iterator[Lint]:
-    """Folders in a container that must lie outside of it. `workers` and `head` are those that do, there and there."""
-    there, on_head = ([target.rstrip("/") for target in targets] for targets in (workers, head))
-
-    def held(folder: str, targets: list[str]) -> bool:
-        return any(held_by(target, folder) for target in targets)
-
-    if not held(models, there):
+def mount_lints(place: Leaf, workers: Outside, head: Outside) -> Iterator[Lint]:
+    """Folders in a container that must lie outside of it, models on the workers and run folders on the head."""
+    if not workers.holds(workers.models):
         yield place.lint(
             "no_model_mount", "error",
-            f"{models} lies inside of the container: every new one fetches hundreds of gigabytes again. Mount a folder "
-            "there.",
+            f"{workers.models} lies inside of the container: every new one fetches hundreds of gigabytes again. Mount "
+            "a folder there.",
         )  # fmt: skip
-    if not (held(temporary, there) and held(temporary, on_head)):
+    if missing := [side.temporary for side in (workers, head) if not side.holds(side.temporary)]:
         yield place.lint(
             "no_temporary_mount", "error",
-            f"{temporary} lies inside of the container: Ray's session and spilled objects fill its overlay. Mount a "
+            f"{missing[0]} lies inside of the container: Ray's session and spilled objects fill its overlay. Mount a "
             "folder there.",
         )  # fmt: skip
     # The driver runs on the head.
-    if not [target for target in on_head if not held_by(target, models) and not held_by(target, temporary)
-            and not target.startswith(("/root/.cache", "/dev"))]:  # fmt: skip
+    if not [target for target in head.targets if not held_by(target, head.models)
+            and not held_by(target, head.temporary) and not target.startswith(("/root/.cache", "/dev"))]:  # fmt: skip
         yield place.lint(
             "no_run_mount", "warning",
             "no folder for run folders is mounted: what was measured is lost with the head. Mount a shared file system "

@@ -6,19 +6,21 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from itertools import pairwise
 
-from raybench.config.cluster_lint import LABEL, MIN_SHM_GIB, examples, flag_and_value, image_lint, mount_lints
+from raybench.config.cluster_lint import LABEL, MIN_SHM_GIB, examples, flag_and_value, image_lint, mount_lints, outside
 from raybench.config.lint import Leaf, Lint
 from raybench.config.source import Document
 
 GPU = "nvidia.com/gpu"
 GPUS_OF_A_NODE = 8
+ALIKE = 0.75
+"""From here on a key is taken for another one that is misspelt."""
 _UNITS = {"Mi": 1 / 2**10, "Gi": 1.0, "Ti": 2.0**10}
 
 JOB_KEYS = frozenset({
-    "activeDeadlineSeconds", "backoffLimit", "clusterSelector", "deletionStrategy", "entrypoint", "entrypointNumCpus",
-    "entrypointNumGpus", "entrypointResources", "jobId", "managedBy", "metadata", "preRunningDeadlineSeconds",
-    "rayClusterSpec", "runtimeEnvYAML", "shutdownAfterJobFinishes", "submissionMode", "submitterConfig",
-    "submitterPodTemplate", "suspend", "ttlSecondsAfterFinished",
+    "activeDeadlineSeconds", "backoffLimit", "clusterSelector", "deletionPolicy", "deletionStrategy", "entrypoint",
+    "entrypointNumCpus", "entrypointNumGpus", "entrypointResources", "jobId", "managedBy", "metadata",
+    "preRunningDeadlineSeconds", "rayClusterSpec", "runtimeEnvYAML", "shutdownAfterJobFinishes", "submissionMode",
+    "submitterConfig", "submitterPodTemplate", "suspend", "ttlSecondsAfterFinished",
 })  # fmt: skip
 CLUSTER_KEYS = frozenset({
     "authOptions", "autoscalerOptions", "enableInTreeAutoscaling", "gcsFaultToleranceOptions", "headGroupSpec",
@@ -43,7 +45,8 @@ def lint_kuberay(document: Document) -> tuple[Lint, ...]:
         found += _images([cluster["headGroupSpec"], *groups])
     if job:
         found += [*_keys(top["spec"], JOB_KEYS), *_job(top["spec"])]
-    if not groups and not top["spec"]["clusterSelector"].value:
+    on_head = _container(cluster["headGroupSpec"])["resources"]["limits"][GPU]
+    if not groups and not on_head.number and not top["spec"]["clusterSelector"].value:
         found.append(cluster["workerGroupSpecs"].lint(
             "no_workers", "error",
             "no worker groups: the cluster is a head without GPUs, and the job waits for ever. Add workerGroupSpecs.",
@@ -59,7 +62,7 @@ def _keys(place: Leaf, known: frozenset[str]) -> Iterator[Lint]:
     """A misspelt key is an error; one that resembles none may be of a newer KubeRay."""
     for key, leaf in place.items():
         if key not in known:
-            meant = get_close_matches(key, known, n=1)
+            meant = get_close_matches(key, known, n=1, cutoff=ALIKE)
             yield leaf.lint(
                 "unknown_key", "error" if meant else "warning",
                 f"KubeRay knows no {key!r} here, and an operator may drop it silently. "
@@ -162,8 +165,8 @@ def _mounts(group: Leaf) -> Iterator[Lint]:
     container = _container(group)
     env = {entry["name"].text: entry["value"].text for entry in container["env"].entries()}
     targets = [mount["mountPath"].text for mount in container["volumeMounts"].entries()]
-    models = env.get("HF_HUB_CACHE") or env.get("HF_HOME") or "/root/.cache/huggingface"
-    yield from mount_lints(container["volumeMounts"], targets, targets, models, env.get("TMPDIR") or "/tmp")
+    found = outside(targets, env)
+    yield from mount_lints(container["volumeMounts"], found, found)
 
 
 def _gib(text: str) -> float | None:

@@ -61,6 +61,8 @@ class Joined:
     facts: NodeFacts
     machine: str | None
     """Ray's id of its machine; None = Ray chose one that it has not named."""
+    warm: bool = False
+    """An earlier session left it."""
 
 
 class NoNode(Exception):
@@ -91,6 +93,11 @@ class Joining:
         self._undecided: set[int] = set()
         """Slots whose take-over may still succeed: where their machines are is not known before."""
         self._decided = asyncio.Event()
+        self._leaving = False
+
+    def leave_warm(self) -> None:
+        """From now on what is being taken over is left as it is, for another session."""
+        self._leaving = True
 
     async def node(self, name: str, number: int) -> Joined:
         """A node for a slot, known by a name that no other has. Raises NoNode."""
@@ -123,7 +130,11 @@ class Joining:
                 self._decided.set()
 
     def _left_by_earlier_sessions(self, run_id: str) -> dict[int, Any]:
-        found = self._cloud.warm(run_id)
+        try:
+            found = self._cloud.warm(run_id)
+        except RayError as error:
+            self._say(f"what is kept warm cannot be found, and every slot gets a new node: {first_line(error)}")
+            found = {}
         chosen = newest(run_id, found, len(self._slots))
         for name, actor in found.items():
             if name not in chosen.values():
@@ -143,9 +154,10 @@ class Joining:
             self._say(f"slot {number} gets a new node, the one kept warm is ended: {first_line(error)}")
             return None
         except BaseException:
-            self._cloud.end(actor)
+            if not self._leaving:
+                self._cloud.end(actor)
             raise
-        return Joined(actor, facts, facts.ray_node_id)
+        return Joined(actor, facts, facts.ray_node_id, warm=True)
 
     # -------------------------------------------------------------------------------------------------------- new nodes
 
@@ -206,8 +218,9 @@ class Joining:
         waiting = tuple(self._waiting.values())
         wanted = more_bundles(waiting, self._cloud.machines()) if waiting else []
         if wanted != self._asked:
-            self._asked = wanted
-            self._cloud.request(wanted)
+            with suppress(RayError):  # it is asked again with the next look
+                self._cloud.request(wanted)
+                self._asked = wanted
 
     async def _new_node_at(self, name: str, number: int, slot: Slot) -> Joined:
         spec = self._spec_of(name, slot)

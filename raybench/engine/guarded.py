@@ -87,6 +87,9 @@ class GuardedServer:
             self._read()
             if self._server_pid is not None:
                 return self._server_pid
+            if self._end is not None:
+                self.stop(0)
+                raise EngineStartError(f"The engine's guardian ended before the engine began: {self._end.reason}.")
             time.sleep(0.01)
         self.stop(0)
         raise EngineStartError(f"The engine's guardian process did not come up within {START_LIMIT_S:.0f} s.")

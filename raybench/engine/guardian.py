@@ -215,6 +215,8 @@ def main() -> None:
     try:
         guardian.start(spec)
         reason = guardian.watch()
+    except OSError as error:
+        reason = f"the guardian failed: {error}"
     finally:
         survivors = guardian.end()
         guardian.report("ended", reason=reason, exit_status=guardian.exit_status, survivors=survivors)

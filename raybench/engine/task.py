@@ -14,6 +14,7 @@ from pathlib import Path
 
 from raybench.engine.base import Progress
 from raybench.engine.guarded import GuardedServer
+from raybench.errors import StorageError
 
 POLL_S = 0.1
 REPORT_EVERY_S = 10.0
@@ -40,11 +41,14 @@ class Task:
 def run_task(task: Task, progress: Progress) -> tuple[int, str]:
     """Run it; returns (exit code, its output). Exit code 124 = past the limit.
 
-    Neither the child nor anything below it outlives this call, or this process.
+    Neither the child nor anything below it outlives this call, or this process. Raises StorageError, EngineStartError.
     """
     task.log.touch()
     start_of_output = task.log.stat().st_size
-    folder = Path(tempfile.mkdtemp(prefix="raybench-task-"))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="raybench-task-"))
+    except OSError as error:
+        raise StorageError(f"no folder for temporary files can be made: {error}") from error
     child = GuardedServer(folder, task.log, Path.cwd(), task.keep_open)
     try:
         child.start(task.argv, task.env, grace_s=0)

@@ -52,6 +52,10 @@ class Slot:
     targets: tuple[str, ...]
 
 
+Kinds = dict[tuple[str, int], list[Demand]]
+"""Demands by accelerator and GPUs."""
+
+
 def demands(config: RunConfig) -> tuple[Demand, ...]:
     """Demands of every target, in the order of the configuration."""
     result: list[Demand] = []
@@ -165,20 +169,19 @@ def _bundle(accelerator: str, gpus: float) -> dict[str, float]:
 def _match(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[list[Slot], list[str]]:
     """Slots on machines with GPUs, and a line for everything that is missing."""
     missing: list[str] = []
-    groups: dict[tuple[str, int], list[Demand]] = {}
+    groups: Kinds = {}
     for demand in wanted:
         if demand.gpus_per_node:
             groups.setdefault((demand.accelerator, demand.gpus_per_node), []).append(demand)
-    taken: set[str] = set()
     found: dict[tuple[str, int], list[Slot]] = {}
-    small_first = sorted(machines, key=lambda machine: machine.num_gpus)
-    # The largest demand chooses first, among the smallest machines that will do: what it leaves fits the others.
-    for (accelerator, gpus), group in sorted(groups.items(), key=lambda item: -item[0][1]):
-        fitting = [m for m in small_first if m.id not in taken and _fits(m, accelerator, gpus)]
-        made = found[accelerator, gpus] = _share(group, fitting)
-        if not made:
-            missing.append(_row(group, accelerator, gpus, len(fitting)))
-        taken.update(slot.machine for slot in made if slot.machine)
+    for accelerator in dict.fromkeys(accelerator for accelerator, _ in groups):
+        alike = {kind: group for kind, group in groups.items() if kind[0] == accelerator}
+        made, lacking = _placed(alike, machines, spread=True)
+        if lacking:  # turns may leave a machine to those that found none
+            in_turn = _placed(alike, machines, spread=False)
+            made, lacking = (made, lacking) if in_turn[1] else in_turn
+        found |= made
+        missing += lacking
     slots = [slot for kind in groups for slot in found[kind]]
     free_cpus = sum(m.num_cpus for m in machines)
     if num_cpu_slots(wanted) > free_cpus:
@@ -186,9 +189,28 @@ def _match(wanted: Sequence[Demand], machines: Sequence[Machine]) -> tuple[list[
     return slots, missing
 
 
-def _share(group: Sequence[Demand], fitting: Sequence[Machine]) -> list[Slot]:
-    """Slots of targets that ask for the same kind of machine; empty when even taking turns does not help."""
-    if sum(d.nodes for d in group) <= len(fitting):
+def _placed(
+    groups: Kinds, machines: Sequence[Machine], *, spread: bool
+) -> tuple[dict[tuple[str, int], list[Slot]], list[str]]:
+    """Slots of every kind of demand for one accelerator, and a line for every kind that finds none."""
+    taken: set[str] = set()
+    found: dict[tuple[str, int], list[Slot]] = {}
+    missing: list[str] = []
+    small_first = sorted(machines, key=lambda machine: machine.num_gpus)
+    # The largest demand chooses first, among the smallest machines that will do: what it leaves fits the others.
+    for (accelerator, gpus), group in sorted(groups.items(), key=lambda item: -item[0][1]):
+        fitting = [m for m in small_first if m.id not in taken and _fits(m, accelerator, gpus)]
+        made = found[accelerator, gpus] = _share(group, fitting, spread=spread)
+        if not made:
+            missing.append(_row(group, accelerator, gpus, len(fitting)))
+        taken.update(slot.machine for slot in made if slot.machine)
+    return found, missing
+
+
+def _share(group: Sequence[Demand], fitting: Sequence[Machine], *, spread: bool) -> list[Slot]:
+    """Slots of targets that ask for the same kind of machine; empty when even taking turns does not help. `spread`:
+    without turns where there are enough."""
+    if spread and sum(d.nodes for d in group) <= len(fitting):
         rest = list(fitting)
         return [
             Slot(rest.pop(0).id, d.accelerator, d.gpus_per_node, 1.0, (d.target,))

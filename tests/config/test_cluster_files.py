@@ -223,7 +223,13 @@ def test_every_code_has_a_fault_that_shows_it() -> None:
         # Ray fills in what AWS says about its machines.
         ("aws", [(r"resources: \{CPU: 192, GPU: 8, \"accelerator_type:H200\": 1\}", "resources: {}")]),
         ("aws", [("InstanceMarketOptions: .*", "")]),
+        ("own", [("--gpus=all .*", "--gpus=all\n    - -e TMPDIR=/scratch\n    - -v /nvme:/scratch")]),
+        ("own", [("raybench-sglang:v0.5.21", "my-sglang-image:v1")]),
+        ("own", [("-t raybench-sglang:v0.5.21", '-t "raybench-sglang:v0.5.21"')]),
+        ("own", [("-t raybench-sglang:v0.5.21", "-t other:v1 -t raybench-sglang:v0.5.21")]),
+        ("own", [("-t raybench-sglang:v0.5.21", "-t raybench-sglang:$VERSION")]),
         ("kuberay", [("--out /shared/runs/first", "--out=/shared/runs/first")]),
+        ("kuberay", [("  shutdownAfterJobFinishes", "  deletionPolicy: DeleteCluster\n  shutdownAfterJobFinishes")]),
         ("kuberay", [("--out /shared/runs/first", "--resume=s3://bucket/first")]),
     ],
 )
@@ -307,3 +313,15 @@ def test_the_command_says_what_to_do_and_ends_with_the_configurations_code(
     doctor(ready)
     warning, last = capsys.readouterr().out.splitlines()
     assert warning.startswith("WARNING ") and last == f"{ready}: fit for use, 1 warning"
+
+
+def test_a_head_that_holds_the_gpus_needs_no_workers() -> None:
+    whole = content("kuberay")
+    cluster = whole["spec"]["rayClusterSpec"]
+    cluster["headGroupSpec"]["template"] = cluster.pop("workerGroupSpecs")[0]["template"]
+    assert {lint.code for lint in lint_kuberay(parse(yaml.safe_dump(whole), "c.yaml"))} == {"example"}
+
+
+def test_an_image_of_ones_own_is_no_example() -> None:
+    text = FILES["own"].read_text().replace("raybench-sglang", "my-sglang-image")
+    assert not any("my-sglang-image is" in lint.message for lint in lint_cluster(parse(text, "c.yaml")))

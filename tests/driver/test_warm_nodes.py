@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, RaySystemError
 
 from raybench.driver import fleet as fleet_module
 from raybench.driver import joining
@@ -260,3 +260,56 @@ def test_a_node_that_joins_while_the_run_ends_leaves_no_actor(monkeypatch: pytes
 
     play(clouds, script, SLOT, SLOT, lease_s=LEASE_S)
     assert len(clouds.actors) == 2 and all(actor.killed for actor in clouds.actors)
+
+
+class SlowToChange(FakeActor):
+    async def _adopt(self, spec: NodeSpec) -> AsyncIterator[Any]:
+        await asyncio.sleep(self.adopts_after_s)
+        self.spec = spec
+        yield None
+
+    adopts_after_s = 3600.0
+
+
+class QuickToChange(SlowToChange):
+    adopts_after_s = 0.1
+
+
+@pytest.mark.parametrize("kind", [SlowToChange, QuickToChange])
+def test_a_take_over_that_a_stop_cuts_off_leaves_the_server_for_the_next_session(
+    kind: type[SlowToChange], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "CLOSE_TIMEOUT_S", 0.4)
+    clouds = FakeCloud(SilentAtTheEnd)
+    clouds.warm["run.slot1.n1.bb"] = left(None, kind, "CPU")
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        await join(heard)
+        fleet.make_node(1)
+        await asyncio.sleep(0.05)
+        assert clouds.warm["run.slot1.n1.bb"].calls[-1] == "adopt"
+        fleet.leave_warm()
+
+    play(clouds, script, SLOT, SLOT, lease_s=LEASE_S)
+    assert not clouds.warm["run.slot1.n1.bb"].killed
+    assert clouds.actors[0].killed, "it has no server"
+
+
+def test_what_the_cluster_does_not_answer_costs_warm_nodes_and_wishes_but_not_the_run() -> None:
+    clouds = FakeCloud(FakeActor, machines=())
+    asked = list[Any]()
+
+    def unanswered(what: Any) -> Any:
+        asked.append(what)
+        if len(asked) == 2:
+            clouds.machines = (gpus(M0),)
+        raise RaySystemError("no answer")
+
+    cloud = replace(clouds.cloud(), warm=unanswered, request=unanswered)
+    clouds.cloud = lambda: cloud  # type: ignore[method-assign]
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        await join(heard)
+
+    play(clouds, script, GPU_SLOT, join_limit_s=60, lease_s=LEASE_S)
+    assert asked[0] == "run" and len(asked) >= 2

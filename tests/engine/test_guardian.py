@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from raybench.engine.guarded import GuardedServer
+from raybench.engine.guarded import START_LIMIT_S, GuardedServer
 from raybench.engine.leftovers import left_overs, sweep
+from raybench.errors import EngineStartError
 from raybench.process import child_environment
 
 SERVER = """
@@ -124,7 +125,8 @@ def test_death_of_the_starter_leaves_nothing(tmp_path: Path, run: str, number: i
     script = f"""
 import sys, time
 from pathlib import Path
-from raybench.engine.guarded import GuardedServer
+from raybench.engine.guarded import START_LIMIT_S, GuardedServer
+from raybench.errors import EngineStartError
 from raybench.process import child_environment
 server = GuardedServer(Path({str(tmp_path)!r}), Path({str(tmp_path / "server.log")!r}))
 server.start([sys.executable, "-c", {SERVER!r}, "stubborn"], child_environment({marked!r}), grace_s=0.5)
@@ -183,3 +185,11 @@ def test_left_overs_are_found_by_their_mark_and_swept(run: str) -> None:
         other.wait()
         marked.kill()
         marked.wait()
+
+
+def test_a_guardian_that_cannot_start_anything_says_why_at_once(tmp_path: Path) -> None:
+    server = GuardedServer(tmp_path, tmp_path / "missing" / "server.log")
+    began = time.monotonic()
+    with pytest.raises(EngineStartError, match=r"before the engine began: the guardian failed: .*No such file"):
+        server.start([sys.executable, "-c", "pass"], child_environment({}))
+    assert time.monotonic() - began < START_LIMIT_S / 2

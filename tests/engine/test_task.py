@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from raybench.engine import task
 from raybench.engine.task import TIMED_OUT, Task, run_task
+from raybench.errors import StorageError
 from raybench.process import child_environment
 
 
@@ -101,3 +103,9 @@ def test_a_task_does_not_outlive_an_interruption(tmp_path: Path, monkeypatch: py
         run_task(make(tmp_path, "import os, time; print(os.getpid(), flush=True); time.sleep(600)"), interrupted)
     time.sleep(0.05)
     assert not Path(f"/proc/{(tmp_path / 'log').read_text().strip() or signal.SIGKILL}").exists()
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))
+    with pytest.raises(StorageError, match="no folder for temporary files"):
+        run_task(make(tmp_path, "pass"), print)

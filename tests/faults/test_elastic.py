@@ -22,9 +22,10 @@ SWEEP = {
 WORK = CONFIG | {"targets": TARGETS[:1], "perf": [SWEEP], "evals": None, "publish": {"wandb": {"mode": "disabled"}}}
 
 
-@pytest.fixture
-def one_machine(tmp_path: Path) -> Iterator[FakeNodes]:
-    cluster = FakeNodes(tmp_path / "fake-nodes", ["H200"])
+@pytest.fixture(params=[1])
+def machines(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[FakeNodes]:
+    """A cluster of one machine, or of so many as the test says."""
+    cluster = FakeNodes(tmp_path / "fake-nodes", ["H200"] * request.param)
     yield cluster
     cluster.close()
 
@@ -39,17 +40,17 @@ def nodes_at_work(run: CliRun) -> set[str]:
 
 
 @pytest.mark.sglang
-def test_a_machine_that_comes_late_gets_work(one_machine: FakeNodes, tmp_path: Path) -> None:
+def test_a_machine_that_comes_late_gets_work(machines: FakeNodes, tmp_path: Path) -> None:
     # Simulated nodes need no machine of their own and are never missing: here SGLang's CPU servers take the GPUs.
     out = tmp_path / "out"
     perf = [{"batch_sizes": [1], "input_tokens": 64, "output_tokens": 32, "repeats": 500}]
     path = write_config(tmp_path / "late.yaml", targets=TARGETS[:1], perf=perf, evals=None)
-    words = [str(path), "--out", str(out), "--address", one_machine.address, "--start-with-fewer"]
+    words = [str(path), "--out", str(out), "--address", machines.address, "--start-with-fewer"]
     with cli_run(out, *words) as run:
         run.until_done(1)
         assert "beginning with 1 of 2 nodes; the others may join" in run.output()
         assert nodes_at_work(run) == {"n0"}
-        one_machine.add("H200")
+        machines.add("H200")
         run.until(lambda: nodes_at_work(run) == {"n0", "n1"})
         run.ctrl_c()
         assert run.wait() == 130, run.output()
@@ -57,21 +58,21 @@ def test_a_machine_that_comes_late_gets_work(one_machine: FakeNodes, tmp_path: P
     assert_each_attempt_ended_once(records(out))
 
 
+@pytest.mark.parametrize("machines", [2], indirect=True)  # from the start: Ray puts both nodes on one otherwise
 def test_a_machine_that_is_drained_hands_its_work_back(
-    one_machine: FakeNodes, tmp_path: Path, config: Callable[..., Path]
+    machines: FakeNodes, tmp_path: Path, config: Callable[..., Path]
 ) -> None:
     out = tmp_path / "out"
-    one_machine.add("H200")
     path = config(**WORK)
-    words = [str(path), "--out", str(out), "--address", one_machine.address, "--wait-for-nodes-s", "60"]
+    words = [str(path), "--out", str(out), "--address", machines.address, "--wait-for-nodes-s", "60"]
     with cli_run(out, *words) as run:
         run.until(lambda: nodes_at_work(run) == {"n0", "n1"})
-        drain(one_machine, run)
+        drain(machines, run)
         run.until(lambda: bool(decided(run, "node_leaving")))
         (reason,) = decided(run, "node_leaving")
         gone = reason.partition(":")[0]
         run.until(lambda: bool(decided(run, "node_released")))
-        one_machine.add("H200")
+        machines.add("H200")
         assert run.wait() == 0, run.output()
         assert_none_survives(run.run_id)
     found = records(out)

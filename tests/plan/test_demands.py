@@ -70,3 +70,16 @@ def test_a_run_that_begins_with_fewer_leaves_a_machine_to_targets_that_want_fewe
     assert sorted((s.machine or "later", s.targets) for s in slots) == [
         ("a1", ("tp8",)), ("a2", ("tp4",)), ("later", ("tp8",))
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_targets_take_turns_where_another_would_find_no_machine_otherwise(order: tuple[int, ...]) -> None:
+    wanted = [
+        Demand("tp4", "H200", 1, 4, False),
+        Demand("tp8", "H200", 1, 8, False),
+        Demand("ep8", "H200", 1, 8, False),
+    ]
+    slots = assign([wanted[number] for number in order], H200)
+    assert {frozenset(s.targets) for s in slots} == {frozenset(["tp4"]), frozenset(["tp8", "ep8"])}
+    assert len({s.machine for s in slots}) == 2
+    assert len(assign(wanted, [*H200, machine("a3", "H200")])) == 3, "each its own where there are enough"
