@@ -57,6 +57,15 @@ def image_lint(image: Leaf) -> Iterator[Lint]:
         )  # fmt: skip
 
 
+def other_image_lint(image: Leaf, first: Leaf) -> Iterator[Lint]:
+    """An image that is not the first one of the cluster."""
+    if image.text != first.text:
+        yield image.lint(
+            "images_differ", "error",
+            f"{image.text} beside {first.text}: Ray wants the same Python and Ray on head and workers. Use one image.",
+        )  # fmt: skip
+
+
 # -------------------------------------------------------------------------------------------------------------- docker
 
 
@@ -80,12 +89,7 @@ def _image(top: Leaf) -> Iterator[Lint]:
         yield from image_lint(image)
         yield from _image_made(top, image)
     for image in images[1:]:
-        if image.text != images[0].text:
-            yield image.lint(
-                "images_differ", "error",
-                f"{image.text} beside {images[0].text}: Ray wants the same Python and Ray on head and workers. Use one "
-                "image.",
-            )  # fmt: skip
+        yield from other_image_lint(image, images[0])
 
 
 def _image_made(top: Leaf, image: Leaf) -> Iterator[Lint]:

@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from itertools import pairwise
 
-from raybench.config.cluster_lint import LABEL, MIN_SHM_GIB, examples, flag_and_value, image_lint, mount_lints, outside
+from raybench.config.cluster_lint import (
+    LABEL,
+    MIN_SHM_GIB,
+    examples,
+    flag_and_value,
+    image_lint,
+    mount_lints,
+    other_image_lint,
+    outside,
+)
 from raybench.config.lint import Leaf, Lint
 from raybench.config.source import Document
 
@@ -80,12 +89,7 @@ def _images(groups: list[Leaf]) -> Iterator[Lint]:
     images = [_container(group)["image"] for group in groups]
     for image in images:
         yield from image_lint(image)
-        if image.text != images[0].text:
-            yield image.lint(
-                "images_differ", "error",
-                f"{image.text} beside {images[0].text}: Ray wants the same Python and Ray on head and workers. Use one "
-                "image.",
-            )  # fmt: skip
+        yield from other_image_lint(image, images[0])
 
 
 def _job(spec: Leaf) -> Iterator[Lint]:

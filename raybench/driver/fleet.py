@@ -106,7 +106,6 @@ class Fleet:
             slots, order.join_limit_s, self._cloud, spec_of=self._spec, held=self._held,
             say=lambda line: self._tell(Occurrence(None, line=line)),
         )  # fmt: skip
-        self._leaving = False
         self._members: dict[str, _Member] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.occurrences: asyncio.Queue[Occurrence] = asyncio.Queue()
@@ -234,8 +233,7 @@ class Fleet:
         """Let the nodes with a server go as they are: their leases run from now on. Returns what to say."""
         if self._lease_s is None:
             return []
-        self._joining.leave_warm()
-        self._leaving = True
+        self._joining.leaving = True
         said: list[str] = []
         for name, member in self._members.items():
             if not member.lost and member.start is not None:
@@ -295,7 +293,7 @@ class Fleet:
         except NoNode as error:
             self._no_node(number, str(error))
             return
-        if joined.warm and self._leaving:
+        if joined.warm and self._joining.leaving:
             return  # its server is for another session
         slot, facts = self._slots[number], joined.facts
         urls = [urlsplit(engine.url).hostname or "" for engine in self._engines(slot) if engine.url]

@@ -93,11 +93,8 @@ class Joining:
         self._undecided: set[int] = set()
         """Slots whose take-over may still succeed: where their machines are is not known before."""
         self._decided = asyncio.Event()
-        self._leaving = False
-
-    def leave_warm(self) -> None:
-        """From now on what is being taken over is left as it is, for another session."""
-        self._leaving = True
+        self.leaving = False
+        """True: what is being taken over is left as it is, for another session."""
 
     async def node(self, name: str, number: int) -> Joined:
         """A node for a slot, known by a name that no other has. Raises NoNode."""
@@ -154,7 +151,7 @@ class Joining:
             self._say(f"slot {number} gets a new node, the one kept warm is ended: {first_line(error)}")
             return None
         except BaseException:
-            if not self._leaving:
+            if not self.leaving:
                 self._cloud.end(actor)
             raise
         return Joined(actor, facts, facts.ray_node_id, warm=True)

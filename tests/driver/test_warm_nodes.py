@@ -27,6 +27,19 @@ def left(machine: str | None = M0, kind: type[FakeActor] = FakeActor, accelerato
     return kind(NodeSpec("run", "n0", accelerator, 8, None, ray_node_id=machine, lease_s=LEASE_S))
 
 
+def until_joined(clouds: FakeCloud) -> list[str]:
+    """A session of one slot with GPUs until its node has joined; returns the lines before that."""
+    said: list[str] = []
+
+    async def script(fleet: Fleet, heard: Heard) -> None:
+        while (told := await fleet.occurrences.get()).event is None:
+            said.append(told.line or "")
+        assert isinstance(told.event, NodeJoined)
+
+    play(clouds, script, GPU_SLOT, lease_s=LEASE_S)
+    return said
+
+
 @pytest.mark.parametrize("warm", [True, False])
 def test_the_replacement_of_a_drained_node_is_a_node_of_its_own(warm: bool) -> None:
     clouds = FakeCloud(FakeActor, machines=(gpus(M0), gpus(M1)))
@@ -94,15 +107,10 @@ def test_a_node_that_cannot_be_taken_over_is_ended_and_made_anew(
     kind: type[FakeActor], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joining, "TAKE_OVER_LIMIT_S", 0.2)
-    clouds, said = FakeCloud(FakeActor, machines=(gpus(M0),)), list[str]()
+    clouds = FakeCloud(FakeActor, machines=(gpus(M0),))
     old = clouds.warm["run.slot0.n0.aa"] = left(kind=kind)
 
-    async def script(fleet: Fleet, heard: Heard) -> None:
-        while (told := await fleet.occurrences.get()).event is None:
-            said.append(told.line or "")
-        assert isinstance(told.event, NodeJoined)
-
-    play(clouds, script, GPU_SLOT, lease_s=LEASE_S)
+    said = until_joined(clouds)
     assert old.killed and len(clouds.actors) == 1
     assert any("slot 0 gets a new node, the one kept warm is ended" in line and words in line for line in said)
 
@@ -164,15 +172,10 @@ class Older(FakeActor):
 
 
 def test_a_node_kept_warm_by_another_version_is_ended_and_made_anew() -> None:
-    clouds, said = FakeCloud(FakeActor, machines=(gpus(M0),)), list[str]()
+    clouds = FakeCloud(FakeActor, machines=(gpus(M0),))
     old = clouds.warm["run.slot0.n0.aa"] = left(kind=Older)
 
-    async def script(fleet: Fleet, heard: Heard) -> None:
-        while (told := await fleet.occurrences.get()).event is None:
-            said.append(told.line or "")
-        assert isinstance(told.event, NodeJoined)
-
-    play(clouds, script, GPU_SLOT, lease_s=LEASE_S)
+    said = until_joined(clouds)
     assert old.killed and "adopt" not in old.calls and len(clouds.actors) == 1
     assert len(said) == 1 and "h.host: Python" in said[0] and "raybench 0.0.1; driver: Python" in said[0]
 
@@ -181,11 +184,7 @@ def test_a_node_kept_warm_for_another_accelerator_is_ended_and_made_anew() -> No
     clouds = FakeCloud(FakeActor, machines=(gpus(M0),))
     old = clouds.warm["run.slot0.n0.aa"] = left(accelerator="B200")
 
-    async def script(fleet: Fleet, heard: Heard) -> None:
-        while (await fleet.occurrences.get()).event is None:
-            pass
-
-    play(clouds, script, GPU_SLOT, lease_s=LEASE_S)
+    until_joined(clouds)
     assert old.killed and "adopt" not in old.calls and len(clouds.actors) == 1
 
 
